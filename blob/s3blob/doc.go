@@ -1,0 +1,78 @@
+// Package s3blob keeps objects in a bucket of Amazon S3, MinIO or any other
+// store that speaks the S3 protocol.
+//
+// # Object layout
+//
+// A Store puts an object under exactly the key it is given. The service's keys
+// are
+//
+//	<prefix>/<workspace_id>/<file_id>
+//
+// both ids UUIDs in lower-case 8-4-4-4-12 form. File names of uploaders never
+// enter a key. The bucket may be shared with other software as long as the
+// prefix is not. Versioning of the bucket should be off, or a lifecycle rule
+// should expire noncurrent versions: a delete only hides a version.
+//
+// # How an object is written
+//
+// A body that ends inside the first part buffer is one PutObject of known
+// length. A longer one is a multipart upload: parts are sent while the next one
+// is read, in buffers of one blob.Pool, and CompleteMultipartUpload makes the
+// object visible at once or not at all. When anything fails, parts on their way
+// are waited for, the upload is aborted, and the key is deleted where the last
+// answer left open whether the object exists. These clean-ups go on after the
+// caller's context ended. What they cannot reach (the process was killed, the
+// store was gone) is found through List and ListUnfinished.
+//
+// # Permissions
+//
+// The identity needs these actions, and no more; BUCKET and PREFIX are to be
+// replaced:
+//
+//	{
+//	  "Version": "2012-10-17",
+//	  "Statement": [
+//	    {
+//	      "Sid": "PendingUploadsObjects",
+//	      "Effect": "Allow",
+//	      "Action": [
+//	        "s3:GetObject",
+//	        "s3:PutObject",
+//	        "s3:DeleteObject",
+//	        "s3:AbortMultipartUpload"
+//	      ],
+//	      "Resource": "arn:aws:s3:::BUCKET/PREFIX/*"
+//	    },
+//	    {
+//	      "Sid": "PendingUploadsBucket",
+//	      "Effect": "Allow",
+//	      "Action": [
+//	        "s3:ListBucket",
+//	        "s3:ListBucketMultipartUploads"
+//	      ],
+//	      "Resource": "arn:aws:s3:::BUCKET"
+//	    }
+//	  ]
+//	}
+//
+// s3:PutObject covers CreateMultipartUpload, UploadPart and
+// CompleteMultipartUpload. s3:ListBucket also covers HeadBucket, and without it
+// S3 answers 403 instead of 404 for an absent object. EnsureBucket needs
+// s3:CreateBucket on the bucket when it is to create it. A bucket encrypted with
+// a KMS key also needs kms:GenerateDataKey and kms:Decrypt on that key.
+//
+// # What other stores must offer
+//
+// Strong read-after-write consistency; GetObject with Range; DeleteObject and
+// DeleteObjects; ListObjectsV2 in the order of the keys' bytes; multipart
+// uploads with parts of 5 MiB, and their abort. Flexible checksums (CRC32) are
+// used unless Config.Checksum says when_required; DeleteObjects always carries
+// one.
+//
+// ListMultipartUploads may be partial: MinIO lists by exact key or the whole
+// bucket, never by prefix, and forgets after a restart what it cannot list any
+// more (its own clean-up drops unfinished uploads after 24 hours). ListUnfinished
+// therefore asks a second time for the whole bucket when the prefix yields
+// nothing. A lifecycle rule with AbortIncompleteMultipartUpload should stand
+// behind it.
+package s3blob

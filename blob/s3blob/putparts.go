@@ -1,0 +1,160 @@
+package s3blob
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/molecule-ai/pendinguploads/blob"
+)
+
+// putParts stores an object as a multipart upload. first is full, and goes back
+// to the pool whatever happens.
+func (s *Store) putParts(ctx context.Context, key string, body *bodyReader, first *blob.Buffer, opts blob.PutOptions) error {
+	id, err := s.createUpload(ctx, key, opts)
+	if err != nil {
+		s.pool.Put(first)
+		return err
+	}
+	parts, err := s.sendParts(ctx, key, id, body, first)
+	if err != nil {
+		s.abandon(ctx, key, id)
+		return err
+	}
+	if err := s.completeUpload(ctx, key, id, parts); err != nil {
+		s.abandon(ctx, key, id)
+		s.discard(ctx, key)
+		return err
+	}
+	return nil
+}
+
+func (s *Store) createUpload(ctx context.Context, key string, opts blob.PutOptions) (id string, err error) {
+	call, cancel := lingering(ctx)
+	defer cancel()
+	out, err := s.api.CreateMultipartUpload(call, &s3.CreateMultipartUploadInput{
+		Bucket:            aws.String(s.bucket),
+		Key:               aws.String(key),
+		ContentType:       optional(opts.ContentType),
+		ChecksumAlgorithm: s.partChecksum,
+	})
+	if err != nil {
+		return "", fmt.Errorf("create multipart upload: %w", translate(err))
+	}
+	return aws.ToString(out.UploadId), nil
+}
+
+// sendParts sends the body behind first, part by part, and returns them in
+// order once all have arrived. When it returns, no part is on its way any more
+// and all buffers are back in the pool.
+func (s *Store) sendParts(ctx context.Context, key, id string, body *bodyReader, first *blob.Buffer) ([]types.CompletedPart, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	group, ctx := errgroup.WithContext(ctx)
+	buffers := &partBuffers{pool: s.pool, limit: s.concurrency, owned: 1, free: make(chan *blob.Buffer, s.concurrency)}
+
+	var parts []*types.CompletedPart
+	send := func(buf *blob.Buffer, n int) {
+		part := &types.CompletedPart{PartNumber: aws.Int32(int32(len(parts) + 1))}
+		parts = append(parts, part)
+		group.Go(func() error {
+			defer buffers.giveBack(buf)
+			return s.uploadPart(ctx, key, id, part, buf.Bytes()[:n])
+		})
+	}
+	err := func() error {
+		buf, n, more := first, len(first.Bytes()), true
+		for send(buf, n); more; send(buf, n) {
+			var err error
+			if buf, err = buffers.next(ctx); err != nil {
+				return err
+			}
+			if n, more, err = body.fill(ctx, buf.Bytes()); err != nil {
+				buffers.giveBack(buf)
+				return err
+			}
+		}
+		return nil
+	}()
+	if err != nil {
+		cancel()
+	}
+	buffers.drain()
+	if sent := group.Wait(); err == nil {
+		err = sent
+	}
+	if err != nil {
+		return nil, err
+	}
+	completed := make([]types.CompletedPart, len(parts))
+	for i, p := range parts {
+		completed[i] = *p
+	}
+	return completed, nil
+}
+
+// uploadPart sends one part and fills in what CompleteMultipartUpload has to
+// repeat of the answer.
+func (s *Store) uploadPart(ctx context.Context, key, id string, part *types.CompletedPart, content []byte) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	call, cancel := lingering(ctx)
+	defer cancel()
+	out, err := s.api.UploadPart(call, &s3.UploadPartInput{
+		Bucket:            aws.String(s.bucket),
+		Key:               aws.String(key),
+		UploadId:          aws.String(id),
+		PartNumber:        part.PartNumber,
+		Body:              bytes.NewReader(content),
+		ContentLength:     aws.Int64(int64(len(content))),
+		ChecksumAlgorithm: s.partChecksum,
+	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("upload part %d: %w", *part.PartNumber, translate(err))
+	}
+	part.ETag = out.ETag
+	if s.partChecksum != "" {
+		part.ChecksumCRC32 = out.ChecksumCRC32
+	}
+	return nil
+}
+
+// completeUpload makes the object visible. An error leaves open whether it is.
+func (s *Store) completeUpload(ctx context.Context, key, id string, parts []types.CompletedPart) error {
+	call, cancel := lingering(ctx)
+	defer cancel()
+	_, err := s.api.CompleteMultipartUpload(call, &s3.CompleteMultipartUploadInput{
+		Bucket:          aws.String(s.bucket),
+		Key:             aws.String(key),
+		UploadId:        aws.String(id),
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
+	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("complete multipart upload: %w", translate(err))
+	}
+	return nil
+}
+
+// abandon aborts an upload whose Put failed. Its own failure is not the
+// caller's: ListUnfinished finds the upload later.
+func (s *Store) abandon(ctx context.Context, key, id string) {
+	clean, cancel := cleaning(ctx)
+	defer cancel()
+	if err := s.AbortUnfinished(clean, blob.Unfinished{Key: key, UploadID: id}); err != nil {
+		s.log.LogAttrs(clean, slog.LevelWarn, "multipart upload of a failed put may remain",
+			slog.String("key", key), slog.String("upload_id", id), slog.Any("error", err))
+	}
+}
