@@ -1,0 +1,196 @@
+package metadata
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/molecule-ai/pendinguploads/storage"
+)
+
+// appendSQL advances the feed's head and inserts, in one statement. The upsert
+// takes the head's row lock first and reads head and clock only once it has it,
+// so seq and created_at are allocated in the order of commits. Each row is one
+// microsecond after the one before it, the finest step there is.
+const appendSQL = `
+WITH feed AS (
+    INSERT INTO activity_feeds AS f (workspace_id, last_seq, last_at)
+    SELECT w.id, @n::bigint, clock_timestamp()
+    FROM workspaces w
+    WHERE w.id = @workspace AND w.status <> 'removed'
+    ON CONFLICT (workspace_id) DO UPDATE
+    SET last_seq = f.last_seq + @n::bigint,
+        last_at = greatest(clock_timestamp(), f.last_at + @n::bigint * interval '1 microsecond')
+    RETURNING f.last_seq, f.last_at
+)
+INSERT INTO activity_logs
+    (workspace_id, seq, created_at, activity_type, source_id, target_id, method, summary, error_detail,
+     request_body, response_body, tool_trace, body_bytes, duration_ms, status, message_id)
+SELECT @workspace, feed.last_seq - @n::bigint + t.n, feed.last_at - (@n::bigint - t.n) * interval '1 microsecond',
+       t.activity_type, t.source_id, t.target_id, t.method, t.summary, t.error_detail,
+       t.request_body::jsonb, t.response_body::jsonb, t.tool_trace::jsonb, t.body_bytes, t.duration_ms, t.status, t.message_id
+FROM feed, unnest(
+    @types::text[], @sources::text[]::uuid[], @targets::text[]::uuid[], @methods::text[], @summaries::text[],
+    @details::text[], @requests::text[], @responses::text[], @traces::text[], @bytes::bigint[],
+    @durations::integer[], @statuses::text[], @messages::text[])
+    WITH ORDINALITY AS t (activity_type, source_id, target_id, method, summary, error_detail,
+     request_body, response_body, tool_trace, body_bytes, duration_ms, status, message_id, n)
+RETURNING id, seq, created_at`
+
+// Append writes entries to the feed of ws, in order and all or none, and
+// returns them as stored. storage.ErrWorkspaceNotFound, also for a removed
+// workspace; ErrInvalidJSON.
+func (a *Activity) Append(ctx context.Context, ws storage.WorkspaceID, entries ...NewEntry) ([]Entry, error) {
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	written, err := appendEntries(ctx, a.db, ws, entries)
+	if err != nil {
+		return nil, fmt.Errorf("append %d entries to feed of workspace %s: %w", len(entries), ws, err)
+	}
+	a.publish(written)
+	return written, nil
+}
+
+func (a *Activity) publish(entries []Entry) {
+	if a.publisher != nil && len(entries) > 0 {
+		a.publisher.Publish(entries)
+	}
+}
+
+// appendEntries holds the lock on the feed's head from this statement to the end
+// of the transaction it runs in.
+func appendEntries(ctx context.Context, db DB, ws storage.WorkspaceID, entries []NewEntry) ([]Entry, error) {
+	n := len(entries)
+	var (
+		types, statuses             = make([]string, n), make([]string, n)
+		sources, targets            = make([]*string, n), make([]*string, n)
+		methods, summaries, details = make([]*string, n), make([]*string, n), make([]*string, n)
+		requests, responses, traces = make([]*string, n), make([]*string, n), make([]*string, n)
+		bytes, durations, messages  = make([]int64, n), make([]*int, n), make([]*string, n)
+		written                     = make([]Entry, n)
+	)
+	for i, e := range entries {
+		w, err := newEntry(ws, e)
+		if err != nil {
+			return nil, err
+		}
+		written[i] = w
+		types[i], statuses[i] = w.ActivityType, w.Status
+		sources[i], targets[i] = idText(w.SourceID), idText(w.TargetID)
+		methods[i], summaries[i], details[i] = w.Method, w.Summary, w.ErrorDetail
+		requests[i], responses[i], traces[i] = textOf(w.RequestBody), textOf(w.ResponseBody), textOf(w.ToolTrace)
+		bytes[i] = int64(len(w.RequestBody) + len(w.ResponseBody) + len(w.ToolTrace))
+		durations[i], messages[i] = w.DurationMS, w.MessageID
+	}
+	rows, err := db.Query(ctx, appendSQL, pgx.NamedArgs{
+		"workspace": wsArg(ws), "n": int64(n), "types": types, "sources": sources, "targets": targets,
+		"methods": methods, "summaries": summaries, "details": details, "requests": requests,
+		"responses": responses, "traces": traces, "bytes": bytes, "durations": durations,
+		"statuses": statuses, "messages": messages,
+	})
+	if err != nil {
+		return nil, translate(err)
+	}
+	type key struct {
+		id  uuid.UUID
+		seq int64
+		at  time.Time
+	}
+	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (key, error) {
+		var k key
+		err := row.Scan(&k.id, &k.seq, &k.at)
+		return k, err
+	})
+	if err != nil {
+		return nil, translate(err)
+	}
+	if len(keys) == 0 {
+		return nil, storage.ErrWorkspaceNotFound
+	}
+	slices.SortFunc(keys, func(x, y key) int { return cmp.Compare(x.seq, y.seq) })
+	for i, k := range keys {
+		written[i].ID, written[i].Seq, written[i].CreatedAt = k.id, k.seq, k.at
+	}
+	return written, nil
+}
+
+// newEntry is the entry as it will read once stored.
+func newEntry(ws storage.WorkspaceID, e NewEntry) (Entry, error) {
+	w := Entry{
+		WorkspaceID:  ws,
+		ActivityType: e.ActivityType,
+		SourceID:     e.SourceID,
+		TargetID:     e.TargetID,
+		Method:       e.Method,
+		Summary:      e.Summary,
+		ErrorDetail:  e.ErrorDetail,
+		DurationMS:   e.DurationMS,
+		Status:       e.Status,
+		MessageID:    e.MessageID,
+	}
+	if w.Status == "" {
+		w.Status = StatusOK
+	}
+	for _, body := range []struct {
+		dst *json.RawMessage
+		src json.RawMessage
+	}{{&w.RequestBody, e.RequestBody}, {&w.ResponseBody, e.ResponseBody}, {&w.ToolTrace, e.ToolTrace}} {
+		doc, err := compact(body.src)
+		if err != nil {
+			return Entry{}, err
+		}
+		*body.dst = doc
+	}
+	return w, nil
+}
+
+func idText(id *uuid.UUID) *string {
+	if id == nil {
+		return nil
+	}
+	s := id.String()
+	return &s
+}
+
+// AppendMessage is Append for one entry that is stored once: where the feed has
+// an entry with the same MessageID, that one is returned, inserted is false, and
+// nothing is written or published. Without a MessageID it always inserts.
+func (a *Activity) AppendMessage(ctx context.Context, ws storage.WorkspaceID, e NewEntry) (entry Entry, inserted bool, err error) {
+	written, err := appendEntries(ctx, a.db, ws, []NewEntry{e})
+	if violates(err, constraintMessage) {
+		// The statement was undone as a whole, so no seq is lost.
+		entry, err = a.message(ctx, ws, *e.MessageID)
+		return entry, false, err
+	}
+	if err != nil {
+		return Entry{}, false, fmt.Errorf("append message to feed of workspace %s: %w", ws, err)
+	}
+	a.publish(written)
+	return written[0], true, nil
+}
+
+const messageSQL = `SELECT ` + entryColumns + `
+FROM activity_logs l
+WHERE l.workspace_id = @workspace AND l.message_id = @message`
+
+func (a *Activity) message(ctx context.Context, ws storage.WorkspaceID, id string) (Entry, error) {
+	rows, err := a.db.Query(ctx, messageSQL, pgx.NamedArgs{"workspace": wsArg(ws), "message": id})
+	if err != nil {
+		return Entry{}, fmt.Errorf("find message in feed of workspace %s: %w", ws, err)
+	}
+	entry, err := pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (Entry, error) { return scanEntry(row) })
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = storage.ErrWorkspaceNotFound // purged in between, with its feed
+	}
+	if err != nil {
+		return Entry{}, fmt.Errorf("find message in feed of workspace %s: %w", ws, err)
+	}
+	return entry, nil
+}

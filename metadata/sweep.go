@@ -1,0 +1,158 @@
+package metadata
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/molecule-ai/pendinguploads/storage"
+)
+
+// markDueSQL passes the keys through arrays, which the planner takes for short:
+// it then updates by key. Joined to the select whose limit it does not know, it
+// may decide to read the whole table.
+const markDueSQL = `
+WITH acked AS (
+    SELECT workspace_id, file_id
+    FROM pending_uploads
+    WHERE acked_at IS NOT NULL
+      AND acked_at < statement_timestamp() - make_interval(secs => @retention)
+      AND sweeping_at IS NULL
+    ORDER BY acked_at
+    LIMIT @limit
+    FOR UPDATE SKIP LOCKED
+), expired AS (
+    SELECT workspace_id, file_id
+    FROM pending_uploads
+    WHERE acked_at IS NULL
+      AND expires_at < statement_timestamp()
+      AND sweeping_at IS NULL
+    ORDER BY expires_at
+    LIMIT @limit - (SELECT count(*) FROM acked)
+    FOR UPDATE SKIP LOCKED
+), due AS (
+    SELECT workspace_id, file_id FROM acked
+    UNION ALL
+    SELECT workspace_id, file_id FROM expired
+)
+UPDATE pending_uploads p
+SET sweeping_at = statement_timestamp()
+FROM unnest(ARRAY(SELECT workspace_id FROM due), ARRAY(SELECT file_id FROM due)) AS t (workspace_id, file_id)
+WHERE p.workspace_id = t.workspace_id AND p.file_id = t.file_id`
+
+// MarkDue claims at most limit rows for SweepDue and returns how many: rows
+// acked longer than retention ago, and rows that expired unacked. Retention is
+// cut to whole seconds, negative is 0; both comparisons are strict. Rows that
+// others hold are passed over. A marked row is no longer served by any method.
+func (u *Uploads) MarkDue(ctx context.Context, retention time.Duration, limit int) (int, error) {
+	if limit <= 0 {
+		return 0, nil
+	}
+	tag, err := u.db.Exec(ctx, markDueSQL, pgx.NamedArgs{
+		"retention": wholeSeconds(retention), "limit": int64(limit),
+	})
+	if err != nil {
+		return 0, fmt.Errorf("mark uploads that are due: %w", err)
+	}
+	return int(tag.RowsAffected()), nil
+}
+
+// wholeSeconds is the retention as the comparison wants it.
+func wholeSeconds(retention time.Duration) float64 {
+	return float64(max(retention, 0) / time.Second)
+}
+
+const takeMarkedSQL = `
+SELECT workspace_id, file_id, coalesce(object_key, ''), acked_at IS NOT NULL
+FROM pending_uploads
+WHERE sweeping_at IS NOT NULL
+ORDER BY sweeping_at
+LIMIT @limit
+FOR UPDATE SKIP LOCKED`
+
+const deleteMarkedSQL = `
+DELETE FROM pending_uploads p
+USING unnest(@workspaces::text[]::uuid[], @files::text[]::uuid[]) AS t (workspace_id, file_id)
+WHERE p.workspace_id = t.workspace_id AND p.file_id = t.file_id`
+
+const requeueMarkedSQL = `
+UPDATE pending_uploads p
+SET sweeping_at = clock_timestamp()
+FROM unnest(@workspaces::text[]::uuid[], @files::text[]::uuid[]) AS t (workspace_id, file_id)
+WHERE p.workspace_id = t.workspace_id AND p.file_id = t.file_id`
+
+// SweepDue takes at most limit marked rows that no other sweeper holds, calls
+// discard with the keys of their objects (not at all when there are none),
+// deletes the rows and returns how many of each kind there were. Objects go
+// first: when discard fails the rows stay, marked, and when the deletion is
+// lost the next call finds the rows again, so discard must accept keys whose
+// objects are gone. Rows whose objects could not be discarded go to the end of
+// the queue, so that they do not keep others from being swept.
+func (u *Uploads) SweepDue(ctx context.Context, limit int, discard func(ctx context.Context, keys []string) error) (storage.SweepResult, error) {
+	if limit <= 0 {
+		return storage.SweepResult{}, nil
+	}
+	var result storage.SweepResult
+	var discardErr error
+	err := inTx(ctx, u.db, func(tx pgx.Tx) error {
+		marked, err := takeMarked(ctx, tx, limit)
+		if err != nil || len(marked.files) == 0 {
+			return err
+		}
+		if len(marked.keys) > 0 {
+			if discardErr = discard(ctx, marked.keys); discardErr != nil {
+				return marked.exec(ctx, tx, requeueMarkedSQL)
+			}
+		}
+		if err := marked.exec(ctx, tx, deleteMarkedSQL); err != nil {
+			return err
+		}
+		result = storage.SweepResult{Acked: marked.acked, Expired: len(marked.files) - marked.acked}
+		return nil
+	})
+	if discardErr != nil {
+		return storage.SweepResult{}, fmt.Errorf("discard objects of due uploads: %w", discardErr)
+	}
+	if err != nil {
+		return storage.SweepResult{}, fmt.Errorf("sweep due uploads: %w", err)
+	}
+	return result, nil
+}
+
+// markedRows are rows that a sweep has locked.
+type markedRows struct {
+	workspaces, files []string
+	keys              []string // of those that lie in objects
+	acked             int      // how many of the rows were acked
+}
+
+func takeMarked(ctx context.Context, tx pgx.Tx, limit int) (markedRows, error) {
+	rows, err := tx.Query(ctx, takeMarkedSQL, pgx.NamedArgs{"limit": int64(limit)})
+	if err != nil {
+		return markedRows{}, err
+	}
+	var marked markedRows
+	var ws, file uuid.UUID
+	var key string
+	var acked bool
+	_, err = pgx.ForEachRow(rows, []any{&ws, &file, &key, &acked}, func() error {
+		marked.workspaces = append(marked.workspaces, ws.String())
+		marked.files = append(marked.files, file.String())
+		if key != "" {
+			marked.keys = append(marked.keys, key)
+		}
+		if acked {
+			marked.acked++
+		}
+		return nil
+	})
+	return marked, err
+}
+
+// exec runs a statement over the rows.
+func (m markedRows) exec(ctx context.Context, tx pgx.Tx, sql string) error {
+	_, err := tx.Exec(ctx, sql, pgx.NamedArgs{"workspaces": m.workspaces, "files": m.files})
+	return err
+}

@@ -1,0 +1,64 @@
+package metadata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// rollbackTimeout bounds the rollback of a transaction whose context may have
+// ended already.
+const rollbackTimeout = 5 * time.Second
+
+// inTx runs f in a transaction. Any error or panic of f rolls back. A commit
+// whose outcome cannot be known is ErrCommitUnknown.
+func inTx(ctx context.Context, db DB, f func(tx pgx.Tx) error) error {
+	tx, err := db.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	done := false
+	defer func() {
+		if done {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+		defer cancel()
+		// Whatever made us roll back is the error that counts; a connection
+		// that cannot roll back is closed by pgx, which does.
+		_ = tx.Rollback(ctx)
+	}()
+	if err := f(tx); err != nil {
+		return err
+	}
+	err = tx.Commit(ctx)
+	done = true
+	return commitError(err)
+}
+
+// commitError tells commits that were refused from those that may have taken
+// effect.
+func commitError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if commitRefused(err) {
+		return fmt.Errorf("commit: %w", translate(err))
+	}
+	return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
+}
+
+// commitRefused reports that the transaction certainly did not commit: the
+// server said so and stayed up, or was never asked. A FATAL error is no such
+// answer, because it may follow a commit that is already on disk.
+func commitRefused(err error) bool {
+	if errors.Is(err, pgx.ErrTxCommitRollback) || errors.Is(err, pgx.ErrTxClosed) || pgconn.SafeToRetry(err) {
+		return true
+	}
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.SeverityUnlocalized == "ERROR"
+}
