@@ -1,0 +1,88 @@
+package staging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/molecule-ai/pendinguploads/blob"
+	"github.com/molecule-ai/pendinguploads/storage"
+)
+
+// openObject opens a span of an object and keeps asking for ReadPatience when
+// the store fails. The reader does the same for a transfer that breaks.
+func (s *Store) openObject(ctx context.Context, key string, span storage.Range) (io.ReadCloser, error) {
+	r := &resumingReader{ctx: ctx, s: s, key: key, rest: span}
+	if err := r.open(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// resumingReader reads an object to its end although single transfers may
+// break: it opens the rest again from where it stood.
+type resumingReader struct {
+	ctx  context.Context
+	s    *Store
+	key  string
+	rest storage.Range
+	cur  io.ReadCloser
+}
+
+func (r *resumingReader) open() error {
+	attempt := func() (io.ReadCloser, error) {
+		rc, err := r.s.objects.Open(r.ctx, r.key, r.rest.Offset, r.rest.Length)
+		if errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrRange) {
+			return nil, backoff.Permanent(err)
+		}
+		return rc, err
+	}
+	rc, err := backoff.Retry(r.ctx, attempt,
+		backoff.WithBackOff(&backoff.ExponentialBackOff{
+			InitialInterval: 100 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: 2 * time.Second,
+		}),
+		backoff.WithMaxElapsedTime(r.s.readPatience))
+	if err != nil {
+		return fmt.Errorf("open object %s at %d: %w", r.key, r.rest.Offset, err)
+	}
+	r.cur = rc
+	return nil
+}
+
+func (r *resumingReader) Read(p []byte) (int, error) {
+	if r.rest.Length == 0 {
+		return 0, io.EOF
+	}
+	for fresh := false; ; fresh = true {
+		n, err := r.cur.Read(p[:min(int64(len(p)), r.rest.Length)])
+		r.rest.Offset += int64(n)
+		r.rest.Length -= int64(n)
+		switch {
+		case n > 0 || err == nil:
+			// A failure that came with bytes comes again on the next read.
+			return n, nil
+		case r.ctx.Err() != nil:
+			return 0, context.Cause(r.ctx)
+		case fresh:
+			return 0, fmt.Errorf("read object %s at %d: %w", r.key, r.rest.Offset, unexpected(err))
+		}
+		_ = r.cur.Close()
+		if err := r.open(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (r *resumingReader) Close() error { return r.cur.Close() }
+
+// unexpected keeps a premature end from passing for the real one.
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

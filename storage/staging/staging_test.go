@@ -1,0 +1,294 @@
+package staging_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/molecule-ai/pendinguploads/blob"
+	"github.com/molecule-ai/pendinguploads/blob/memblob"
+	"github.com/molecule-ai/pendinguploads/metadata"
+	"github.com/molecule-ai/pendinguploads/storage"
+	"github.com/molecule-ai/pendinguploads/storage/staging"
+)
+
+func putObject(t *testing.T, objects blob.Store, key string) {
+	t.Helper()
+	if err := objects.Put(t.Context(), key, strings.NewReader("x"), blob.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func workspace(t *testing.T) storage.WorkspaceID {
+	t.Helper()
+	id, err := storage.NewFileID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return storage.WorkspaceID(id)
+}
+
+// newStore is a store over real rows and the given objects.
+func newStore(t *testing.T, rows staging.Rows, objects blob.Store) *staging.Store {
+	t.Helper()
+	s, err := staging.New(staging.Config{
+		Rows: rows, Objects: objects, KeyPrefix: prefix, ReadPatience: 2 * time.Second, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func newRows(t *testing.T) *metadata.Uploads {
+	t.Helper()
+	return metadata.NewUploads(metadata.UploadsConfig{DB: openDB(t)})
+}
+
+// lossy loses the answer of a commit, after it took effect or instead of it.
+type lossy struct {
+	*metadata.Uploads
+	commits bool
+}
+
+func (l lossy) Insert(ctx context.Context, ws storage.WorkspaceID, uploads []metadata.NewUpload) ([]storage.Record, error) {
+	if l.commits {
+		if _, err := l.Uploads.Insert(ctx, ws, uploads); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("%w: connection reset", metadata.ErrCommitUnknown)
+}
+
+func TestACommitWhoseAnswerIsLostIsFoundByLooking(t *testing.T) {
+	t.Parallel()
+	objects := memblob.New()
+	s := newStore(t, lossy{newRows(t), true}, objects)
+	ws := workspace(t)
+	r, err := s.Put(t.Context(), ws, storage.Upload{Filename: "a", Body: strings.NewReader("hello")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Get(t.Context(), ws, r.FileID); err != nil || got.Content.Size != 5 || len(keysOf(t, objects)) != 1 {
+		t.Errorf("%+v, %v, objects %v", got, err, keysOf(t, objects))
+	}
+}
+
+func TestObjectsOfAnUncertainCommitAreLeftToTheOrphanSweep(t *testing.T) {
+	t.Parallel()
+	objects := memblob.New()
+	s := newStore(t, lossy{newRows(t), false}, objects)
+	_, err := s.Put(t.Context(), workspace(t), storage.Upload{Filename: "a", Body: strings.NewReader("hello")})
+	if !errors.Is(err, metadata.ErrCommitUnknown) {
+		t.Fatalf("%v, want ErrCommitUnknown", err)
+	}
+	if n := len(keysOf(t, objects)); n != 1 {
+		t.Errorf("%d objects, want the one that a row may cite", n)
+	}
+}
+
+// faulty is an object store that breaks transfers and refuses opens.
+type faulty struct {
+	blob.Store
+	refusals atomic.Int32 // opens still to refuse; negative: all
+	breaks   atomic.Int32 // transfers still to break
+	after    int64        // bytes before a transfer breaks
+	opens    atomic.Int32
+}
+
+var errStore = errors.New("store is away")
+
+func (f *faulty) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
+	f.opens.Add(1)
+	if n := f.refusals.Load(); n < 0 || (n > 0 && f.refusals.Add(-1) >= 0) {
+		return nil, errStore
+	}
+	rc, err := f.Store.Open(ctx, key, offset, length)
+	if err != nil || f.breaks.Add(-1) < 0 {
+		return rc, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(io.LimitReader(rc, f.after), brokenReader{}), rc}, nil
+}
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, errStore }
+
+func TestReadingRetriesAndResumes(t *testing.T) {
+	t.Parallel()
+	content := bytes.Repeat([]byte("0123456789"), 1000)
+	for name, c := range map[string]struct {
+		refusals, breaks int32
+		after            int64
+		span             storage.Range
+		want             error
+	}{
+		"open refused twice":                {refusals: 2},
+		"broken three times":                {breaks: 3, after: 1234},
+		"broken in a range":                 {breaks: 2, after: 100, span: storage.Range{Offset: 500, Length: 700}},
+		"refused for longer than patience":  {refusals: -1, want: errStore},
+		"broken again and again at a point": {breaks: 1000, after: 0, want: errStore},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			objects := &faulty{Store: memblob.New(), after: c.after}
+			s := newStore(t, newRows(t), objects)
+			r, err := s.Put(t.Context(), workspace(t), storage.Upload{Filename: "a", Body: bytes.NewReader(content)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			objects.refusals.Store(c.refusals)
+			objects.breaks.Store(c.breaks)
+			var got []byte
+			rc, err := r.Content.Open(t.Context(), c.span)
+			if err == nil {
+				got, err = io.ReadAll(rc)
+				_ = rc.Close()
+			}
+			if !errors.Is(err, c.want) {
+				t.Fatalf("%v, want %v", err, c.want)
+			}
+			if c.want != nil {
+				return
+			}
+			cut, _ := c.span.Resolve(int64(len(content)))
+			if !bytes.Equal(got, content[cut.Offset:cut.Offset+cut.Length]) {
+				t.Errorf("%d bytes that differ after %d opens", len(got), objects.opens.Load())
+			}
+		})
+	}
+}
+
+func TestAnObjectThatEndsEarlyIsNotAWholeFile(t *testing.T) {
+	t.Parallel()
+	objects := memblob.New()
+	s := newStore(t, newRows(t), objects)
+	r, err := s.Put(t.Context(), workspace(t), storage.Upload{Filename: "a", Body: strings.NewReader("hello world")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := objects.Put(t.Context(), r.Content.ObjectKey, strings.NewReader("hello"), blob.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	rc, err := r.Content.Open(t.Context(), storage.Range{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(rc); err == nil {
+		t.Errorf("read %q without an error", b)
+	}
+}
+
+func TestALostObjectIsTellApartFromASweptRow(t *testing.T) {
+	t.Parallel()
+	objects := memblob.New()
+	rows := newRows(t)
+	s := newStore(t, rows, objects)
+	ws := workspace(t)
+	r, err := s.Put(t.Context(), ws, storage.Upload{Filename: "a", Body: strings.NewReader("hello")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := objects.Delete(t.Context(), r.Content.ObjectKey); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Content.Open(t.Context(), storage.Range{}); err == nil || errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("live row: %v, want an error other than ErrNotFound", err)
+	}
+	if err := s.Ack(t.Context(), ws, r.FileID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Sweep(t.Context(), 0, 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Content.Open(t.Context(), storage.Range{}); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("swept row: %v, want ErrNotFound", err)
+	}
+}
+
+// gate holds every put until the wanted number of them is in flight.
+type gate struct {
+	blob.Store
+	want   int
+	mu     sync.Mutex
+	inside int
+	open   chan struct{}
+}
+
+func (g *gate) Put(ctx context.Context, key string, body io.Reader, opts blob.PutOptions) error {
+	b, err := io.ReadAll(body)
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	if g.inside++; g.inside == g.want {
+		close(g.open)
+	}
+	g.mu.Unlock()
+	select {
+	case <-g.open:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return g.Store.Put(ctx, key, bytes.NewReader(b), opts)
+}
+
+func TestFilesOfABatchArePutSideBySide(t *testing.T) {
+	t.Parallel()
+	g := &gate{Store: memblob.New(), want: 4, open: make(chan struct{})}
+	s := newStore(t, newRows(t), g)
+	var uploads []storage.Upload
+	for i := range 6 {
+		uploads = append(uploads, storage.Upload{Filename: fmt.Sprint(i), Body: strings.NewReader(fmt.Sprint("content ", i))})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := s.PutBatch(ctx, workspace(t), storage.Batch{Uploads: storage.Files(uploads...)}); err != nil {
+		t.Fatalf("fewer than %d puts were in flight: %v", g.want, err)
+	}
+}
+
+func TestAnUploadThatTakesTooLongEnds(t *testing.T) {
+	t.Parallel()
+	objects := memblob.New()
+	s, err := staging.New(staging.Config{
+		Rows: newRows(t), Objects: &gate{Store: objects, want: 2, open: make(chan struct{})}, MaxUploadTime: 100 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Put(t.Context(), workspace(t), storage.Upload{Filename: "a", Body: strings.NewReader("x")})
+	if err == nil || !strings.Contains(err.Error(), "longer than allowed") {
+		t.Errorf("%v", err)
+	}
+	if keys := keysOf(t, objects); len(keys) != 0 {
+		t.Errorf("objects are left: %v", keys)
+	}
+}
+
+func TestNewNamesWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	rows := metadata.NewUploads(metadata.UploadsConfig{})
+	for want, cfg := range map[string]staging.Config{
+		"Rows":             {},
+		"INLINE_MAX_BYTES": {Rows: rows, InlineMaxBytes: -1, Objects: memblob.New()},
+		"Budget":           {Rows: rows},
+		"S3_PREFIX":        {Rows: rows, Objects: memblob.New(), KeyPrefix: "/x"},
+		"MAX_FILE_BYTES":   {Rows: rows, Objects: memblob.New(), Limits: storage.Limits{MaxFileBytes: 1 << 40, MaxRequestBytes: 1 << 41}},
+	} {
+		if _, err := staging.New(cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want an error about %s", err, want)
+		}
+	}
+}

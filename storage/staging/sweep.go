@@ -1,0 +1,104 @@
+package staging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/molecule-ai/pendinguploads/metadata"
+	"github.com/molecule-ai/pendinguploads/storage"
+)
+
+// orphanBatch is how many keys are looked up and deleted at a time: what one
+// DeleteObjects call takes.
+const orphanBatch = 1000
+
+// Sweep implements storage.Sweeper. Rows that are due are hidden first, so that
+// none is served while its object goes; then the objects are deleted, then the
+// rows. Rows hidden by a sweep that died are taken up by the next one.
+func (s *Store) Sweep(ctx context.Context, retention time.Duration, limit int) (storage.SweepResult, error) {
+	if _, err := s.rows.MarkDue(ctx, retention, limit); err != nil {
+		return storage.SweepResult{}, fmt.Errorf("mark due uploads: %w", err)
+	}
+	result, err := s.rows.SweepDue(ctx, limit, func(ctx context.Context, keys []string) error {
+		if s.objects == nil {
+			return errors.New("rows name objects, but no object store is configured")
+		}
+		return s.objects.Delete(ctx, keys...)
+	})
+	if err != nil {
+		return storage.SweepResult{}, fmt.Errorf("sweep due uploads: %w", err)
+	}
+	return result, nil
+}
+
+// SweepOrphans implements storage.Sweeper. Ages are measured between the
+// object store's times and Config.Now.
+func (s *Store) SweepOrphans(ctx context.Context, grace time.Duration) (storage.OrphanResult, error) {
+	var result storage.OrphanResult
+	if s.objects == nil {
+		return result, nil
+	}
+	if longest := s.maxUploadTime + commitTime; grace <= longest {
+		return result, fmt.Errorf("orphan grace period is %v, want more than %v: a running upload must not lose its objects", grace, longest)
+	}
+	before := s.now().Add(-grace)
+	if err := s.sweepOrphanObjects(ctx, before, &result); err != nil {
+		return result, err
+	}
+	for u, err := range s.objects.ListUnfinished(ctx, string(s.keys)) {
+		if err != nil {
+			return result, fmt.Errorf("list unfinished uploads: %w", err)
+		}
+		if _, ours := s.keys.parse(u.Key); !ours || !u.Initiated.Before(before) {
+			continue
+		}
+		if err := s.objects.AbortUnfinished(ctx, u); err != nil {
+			return result, fmt.Errorf("abort unfinished upload of %s: %w", u.Key, err)
+		}
+		result.Uploads++
+	}
+	return result, nil
+}
+
+func (s *Store) sweepOrphanObjects(ctx context.Context, before time.Time, result *storage.OrphanResult) error {
+	var old []metadata.UploadID
+	flush := func() error {
+		missing, err := s.rows.Missing(ctx, old)
+		if err != nil {
+			return fmt.Errorf("look for rows of %d objects: %w", len(old), err)
+		}
+		old = old[:0]
+		if len(missing) == 0 {
+			return nil
+		}
+		keys := make([]string, len(missing))
+		for i, id := range missing {
+			keys[i] = s.keys.key(id.Workspace, id.File)
+		}
+		if err := s.objects.Delete(ctx, keys...); err != nil {
+			return fmt.Errorf("delete %d orphans: %w", len(keys), err)
+		}
+		result.Objects += len(keys)
+		return nil
+	}
+	for o, err := range s.objects.List(ctx, string(s.keys)) {
+		if err != nil {
+			return fmt.Errorf("list objects: %w", err)
+		}
+		id, ours := s.keys.parse(o.Key)
+		if !ours || !o.LastModified.Before(before) {
+			continue
+		}
+		if old = append(old, id); len(old) == orphanBatch {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	return flush()
+}
