@@ -1,0 +1,205 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/molecule-ai/pendinguploads/handlers/outbound"
+	"github.com/molecule-ai/pendinguploads/metadata"
+	"github.com/molecule-ai/pendinguploads/storage"
+)
+
+// Registration says who may register a workspace id that holds no live
+// instance token.
+type Registration string
+
+const (
+	// RegistrationClosed wants the admin token or the join token. The default.
+	RegistrationClosed Registration = "closed"
+	// RegistrationOpen lets anybody in.
+	RegistrationOpen Registration = "open"
+)
+
+// DefaultRateLimit is the number of requests per minute that one bearer or one
+// address may make (contract 2.1).
+const DefaultRateLimit = 600
+
+// DefaultForwardTimeout bounds one upload or download forwarded to a push-mode
+// workspace (contract 8.1).
+const DefaultForwardTimeout = 20 * time.Minute
+
+// ForeignFinder tells whose upload a file id is when it is not the caller's.
+// Only the audit log and the wording of a 404 depend on it.
+type ForeignFinder interface {
+	// Foreign returns the owner of a live upload with that file id that belongs
+	// to another workspace than ws.
+	Foreign(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) (owner storage.WorkspaceID, found bool, err error)
+}
+
+// Addresses is the policy for URLs of push-mode workspaces (contract 8.3).
+type Addresses struct {
+	SaaS        bool // workspaces live on a private network: RFC 1918 and fd00::/8 are allowed
+	Development bool // additionally loopback is allowed
+}
+
+// Build describes the program for GET /buildinfo.
+type Build struct {
+	Version  string
+	Revision string // commit, empty when unknown
+}
+
+// Config is what a Server is made from. Workspaces, Tokens and Activity are
+// required; everything else has a default.
+type Config struct {
+	Storage    storage.Storage // nil: no staging, poll-mode uploads are refused with 422
+	Uploads    ForeignFinder   // nil: no audit of foreign file ids
+	Workspaces *metadata.Workspaces
+	Tokens     *metadata.Tokens
+	Activity   *metadata.Activity
+	Hub        *Hub // live events; the same hub is the Activity's publisher. nil: one that nothing publishes to
+
+	AdminToken       string       // empty: no admin
+	Registration     Registration // default RegistrationClosed
+	JoinToken        string       // accepted for registration where it is closed; empty: none
+	RegisterFailOpen bool         // let a registration through when the token lookup fails, instead of 503
+
+	Limits       storage.Limits // default storage.DefaultLimits
+	ReadAfterAck bool           // only picks the wording of a 404: the store decides what is readable
+	CORSOrigins  []string       // origins allowed besides the server's own
+	PublicURL    string         // base of URLs in replies, without trailing slash; default from the request
+	RateLimit    int            // requests per minute and caller; 0 is DefaultRateLimit, negative is none
+	Addresses    Addresses
+
+	ForwardTimeout time.Duration // default DefaultForwardTimeout
+	Timeouts       Timeouts      // each zero field has a default
+
+	Logger  *slog.Logger         // default discards
+	Metrics *prometheus.Registry // default a new one; served at GET /metrics
+	Build   Build
+}
+
+// Server answers the routes. Create it with New.
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	metrics  *metrics
+	limiter  *limiter
+	outbound *outbound.Client
+	origins  map[string]bool
+	handler  http.Handler
+
+	copyBuffers sync.Pool // of *[copyBytes]byte
+
+	messages *semaphore.Weighted // bytes of chat messages in memory
+
+	stopOnce sync.Once
+	stopped  chan struct{}
+}
+
+// New validates cfg, fills its defaults and registers the metrics. It does no
+// I/O and starts nothing. An error names the field that is wrong.
+func New(cfg Config) (*Server, error) {
+	if cfg.Workspaces == nil || cfg.Tokens == nil || cfg.Activity == nil {
+		return nil, errors.New("handlers: Workspaces, Tokens and Activity are required")
+	}
+	switch cfg.Registration {
+	case "":
+		cfg.Registration = RegistrationClosed
+	case RegistrationOpen, RegistrationClosed:
+	default:
+		return nil, fmt.Errorf("handlers: Registration is %q, want %q or %q", cfg.Registration, RegistrationOpen, RegistrationClosed)
+	}
+	if cfg.Limits == (storage.Limits{}) {
+		cfg.Limits = storage.DefaultLimits()
+	}
+	if err := cfg.Limits.Validate(); err != nil {
+		return nil, fmt.Errorf("handlers: Limits: %w", err)
+	}
+	if cfg.RateLimit == 0 {
+		cfg.RateLimit = DefaultRateLimit
+	}
+	if cfg.ForwardTimeout <= 0 {
+		cfg.ForwardTimeout = DefaultForwardTimeout
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
+	if cfg.Hub == nil {
+		cfg.Hub = NewHub()
+	}
+	cfg.Timeouts = cfg.Timeouts.withDefaults()
+
+	origins := make(map[string]bool, len(cfg.CORSOrigins))
+	for _, o := range cfg.CORSOrigins {
+		norm, ok := normaliseOrigin(o)
+		if !ok {
+			return nil, fmt.Errorf("handlers: CORSOrigins: %q is not an origin such as http://localhost:3000", o)
+		}
+		origins[norm] = true
+	}
+	m, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("handlers: Metrics: %w", err)
+	}
+	s := &Server{
+		cfg:     cfg,
+		log:     cfg.Logger,
+		metrics: m,
+		limiter: newLimiter(cfg.RateLimit),
+		origins: origins,
+		outbound: outbound.New(outbound.Config{
+			Policy:  outbound.Policy{PrivateNetworks: cfg.Addresses.SaaS, Development: cfg.Addresses.Development},
+			Timeout: cfg.ForwardTimeout,
+		}),
+		messages: semaphore.NewWeighted(a2aMemory),
+		stopped:  make(chan struct{}),
+	}
+	s.copyBuffers.New = func() any { return new([copyBytes]byte) }
+	s.handler = s.newRouter(s.routes())
+	return s, nil
+}
+
+// Handler answers every route of the service.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// HTTPServer returns a server for addr with the header and idle timeouts set
+// and its errors logged. Its Shutdown also ends long-lived connections such as
+// WebSockets.
+func (s *Server) HTTPServer(addr string) *http.Server {
+	srv := &http.Server{
+		Addr:              addr,
+		Handler:           s.handler,
+		ReadHeaderTimeout: s.cfg.Timeouts.Header,
+		IdleTimeout:       s.cfg.Timeouts.Idle,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+	}
+	srv.RegisterOnShutdown(s.stop)
+	return srv
+}
+
+// maxHeaderBytes bounds a request's line and headers. Bearer, Origin and a
+// query of a few ids are all that clients send.
+const maxHeaderBytes = 64 << 10
+
+// stop tells handlers of long-lived connections to end them. It does not wait.
+func (s *Server) stop() {
+	s.stopOnce.Do(func() {
+		close(s.stopped)
+		s.outbound.Close()
+	})
+}
+
+// stopping is closed once the server shuts down.
+func (s *Server) stopping() <-chan struct{} { return s.stopped }
