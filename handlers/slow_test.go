@@ -70,7 +70,9 @@ func TestSlowSenderIsCutOffAndASteadyOneIsNot(t *testing.T) {
 			t.Errorf("status %d", resp.StatusCode)
 		}
 		_ = conn.Close()
-		_ = <-done // that the other side hung up
+		if err := <-done; err == nil {
+			t.Error("the sender came to its end")
+		}
 		w.wantNothingStaged()
 	})
 	t.Run("steady", func(t *testing.T) {
