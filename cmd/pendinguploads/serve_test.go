@@ -11,7 +11,9 @@ import (
 	"log/slog"
 	"mime/multipart"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -428,4 +430,34 @@ func TestWellKnownCredentialsAreWarnedAboutAndNeverLogged(t *testing.T) {
 			t.Errorf("the log holds a secret:\n%s", log)
 		}
 	}
+}
+
+func TestUploadsNeverTouchLocalDisk(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	tmp := t.TempDir()
+	p := serve(t, append(s.env, "TMPDIR="+tmp))
+	u := s.beginUpload(t, p)
+	if _, err := u.part.Write(make([]byte, 12<<20)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a multipart upload is under way", func() bool { _, n := s.inBucket(t); return n == 1 })
+	// The server has no file open but its sockets, pipes and the like.
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.cmd.Process.Pid))
+	if err != nil || len(fds) == 0 {
+		t.Fatalf("%d open files, %v", len(fds), err)
+	}
+	for _, fd := range fds {
+		target, err := os.Readlink(fd)
+		if err == nil && strings.HasPrefix(target, "/") && !strings.HasPrefix(target, "/dev/") && !strings.HasPrefix(target, "/sys/") && !strings.HasPrefix(target, "/proc/") {
+			t.Errorf("the server has %s open", target)
+		}
+	}
+	if status := u.finish(t); status != http.StatusOK {
+		t.Fatalf("upload: %d %s", status, u.reply)
+	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) != 0 {
+		t.Errorf("temporary files: %v, %v", left, err)
+	}
+	p.stop(t)
 }
