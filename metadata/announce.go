@@ -1,7 +1,6 @@
 package metadata
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 
@@ -22,20 +21,18 @@ type uploadManifest struct {
 
 // Announce implements Announcer: one entry for each upload, in the order of the
 // records, so that they stand in the feed before any message that cites them.
-func (a *Activity) Announce(ctx context.Context, tx pgx.Tx, ws storage.WorkspaceID, records []storage.Record) (committed func(), err error) {
-	if len(records) == 0 {
-		return nil, nil
-	}
+func (a *Activity) Announce(b *pgx.Batch, ws storage.WorkspaceID, records []storage.Record) (committed func(), err error) {
 	entries := make([]NewEntry, len(records))
 	for i, r := range records {
 		if entries[i], err = uploadEntry(r); err != nil {
 			return nil, err
 		}
 	}
-	written, err := appendEntries(ctx, tx, ws, entries)
+	args, written, err := appendArgs(ws, entries)
 	if err != nil {
 		return nil, fmt.Errorf("announce %d uploads: %w", len(records), err)
 	}
+	b.Queue(appendSQL, args).Query(func(rows pgx.Rows) error { return assignKeys(rows, written) })
 	return func() { a.publish(written) }, nil
 }
 

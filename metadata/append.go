@@ -50,7 +50,7 @@ func (a *Activity) Append(ctx context.Context, ws storage.WorkspaceID, entries .
 	if len(entries) == 0 {
 		return nil, nil
 	}
-	written, err := appendEntries(ctx, a.db, ws, entries)
+	written, err := a.append(ctx, ws, entries)
 	if err != nil {
 		return nil, fmt.Errorf("append %d entries to feed of workspace %s: %w", len(entries), ws, err)
 	}
@@ -64,9 +64,22 @@ func (a *Activity) publish(entries []Entry) {
 	}
 }
 
-// appendEntries holds the lock on the feed's head from this statement to the end
-// of the transaction it runs in.
-func appendEntries(ctx context.Context, db DB, ws storage.WorkspaceID, entries []NewEntry) ([]Entry, error) {
+func (a *Activity) append(ctx context.Context, ws storage.WorkspaceID, entries []NewEntry) ([]Entry, error) {
+	args, written, err := appendArgs(ws, entries)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := a.db.Query(ctx, appendSQL, args)
+	if err != nil {
+		return nil, translate(err)
+	}
+	return written, assignKeys(rows, written)
+}
+
+// appendArgs are the arguments of appendSQL, and the entries as they will read
+// once assignKeys has seen its result. The statement holds the lock on the
+// feed's head to the end of the transaction it runs in.
+func appendArgs(ws storage.WorkspaceID, entries []NewEntry) (pgx.NamedArgs, []Entry, error) {
 	n := len(entries)
 	var (
 		types, statuses             = make([]string, n), make([]string, n)
@@ -79,7 +92,7 @@ func appendEntries(ctx context.Context, db DB, ws storage.WorkspaceID, entries [
 	for i, e := range entries {
 		w, err := newEntry(ws, e)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		written[i] = w
 		types[i], statuses[i] = w.ActivityType, w.Status
@@ -89,15 +102,16 @@ func appendEntries(ctx context.Context, db DB, ws storage.WorkspaceID, entries [
 		bytes[i] = int64(len(w.RequestBody) + len(w.ResponseBody) + len(w.ToolTrace))
 		durations[i], messages[i] = w.DurationMS, w.MessageID
 	}
-	rows, err := db.Query(ctx, appendSQL, pgx.NamedArgs{
+	return pgx.NamedArgs{
 		"workspace": wsArg(ws), "n": int64(n), "types": types, "sources": sources, "targets": targets,
 		"methods": methods, "summaries": summaries, "details": details, "requests": requests,
 		"responses": responses, "traces": traces, "bytes": bytes, "durations": durations,
 		"statuses": statuses, "messages": messages,
-	})
-	if err != nil {
-		return nil, translate(err)
-	}
+	}, written, nil
+}
+
+// assignKeys reads the result of appendSQL into the entries it wrote.
+func assignKeys(rows pgx.Rows, written []Entry) error {
 	type key struct {
 		id  uuid.UUID
 		seq int64
@@ -109,16 +123,16 @@ func appendEntries(ctx context.Context, db DB, ws storage.WorkspaceID, entries [
 		return k, err
 	})
 	if err != nil {
-		return nil, translate(err)
+		return translate(err)
 	}
 	if len(keys) == 0 {
-		return nil, storage.ErrWorkspaceNotFound
+		return storage.ErrWorkspaceNotFound
 	}
 	slices.SortFunc(keys, func(x, y key) int { return cmp.Compare(x.seq, y.seq) })
 	for i, k := range keys {
 		written[i].ID, written[i].Seq, written[i].CreatedAt = k.id, k.seq, k.at
 	}
-	return written, nil
+	return nil
 }
 
 // newEntry is the entry as it will read once stored.
@@ -163,7 +177,7 @@ func idText(id *uuid.UUID) *string {
 // an entry with the same MessageID, that one is returned, inserted is false, and
 // nothing is written or published. Without a MessageID it always inserts.
 func (a *Activity) AppendMessage(ctx context.Context, ws storage.WorkspaceID, e NewEntry) (entry Entry, inserted bool, err error) {
-	written, err := appendEntries(ctx, a.db, ws, []NewEntry{e})
+	written, err := a.append(ctx, ws, []NewEntry{e})
 	if violates(err, constraintMessage) {
 		// The statement was undone as a whole, so no seq is lost.
 		entry, err = a.message(ctx, ws, *e.MessageID)

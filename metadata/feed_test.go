@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/molecule-ai/pendinguploads/metadata"
 	"github.com/molecule-ai/pendinguploads/storage"
 )
@@ -373,8 +374,12 @@ func TestPublishOnlyAfterCommit(t *testing.T) {
 	published := &publisher{}
 	activity := metadata.NewActivity(metadata.ActivityConfig{DB: w.pool, Publisher: published})
 	tx := w.begin(t)
-	committed, err := activity.Announce(t.Context(), tx, w.ws, []storage.Record{{WorkspaceID: w.ws, Filename: "a"}})
+	b := &pgx.Batch{}
+	committed, err := activity.Announce(b, w.ws, []storage.Record{{WorkspaceID: w.ws, Filename: "a"}})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.SendBatch(t.Context(), b).Close(); err != nil {
 		t.Fatal(err)
 	}
 	if got := published.entries(); len(got) != 0 {

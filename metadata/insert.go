@@ -42,19 +42,15 @@ func (u *Uploads) Insert(ctx context.Context, ws storage.WorkspaceID, uploads []
 	if len(uploads) == 0 {
 		return nil, nil
 	}
-	var records []storage.Record
+	b := &pgx.Batch{}
+	records, err := u.queueInsert(b, ws, uploads)
 	var committed func()
-	err := inTx(ctx, u.db, func(tx pgx.Tx) error {
-		var err error
-		if records, err = u.insert(ctx, tx, ws, uploads); err != nil {
-			return err
-		}
-		if u.announcer == nil {
-			return nil
-		}
-		committed, err = u.announcer.Announce(ctx, tx, ws, records)
-		return err
-	})
+	if err == nil && u.announcer != nil {
+		committed, err = u.announcer.Announce(b, ws, records)
+	}
+	if err == nil {
+		err = inOneTx(ctx, u.db, b)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("insert %d uploads of workspace %s: %w", len(uploads), ws, err)
 	}
@@ -64,7 +60,9 @@ func (u *Uploads) Insert(ctx context.Context, ws storage.WorkspaceID, uploads []
 	return records, nil
 }
 
-func (u *Uploads) insert(ctx context.Context, tx pgx.Tx, ws storage.WorkspaceID, uploads []NewUpload) ([]storage.Record, error) {
+// queueInsert adds the insertion to the batch; the records have their times once
+// it has run.
+func (u *Uploads) queueInsert(b *pgx.Batch, ws storage.WorkspaceID, uploads []NewUpload) ([]storage.Record, error) {
 	n := len(uploads)
 	var (
 		files     = make([]string, n)
@@ -95,23 +93,22 @@ func (u *Uploads) insert(ctx context.Context, tx pgx.Tx, ws storage.WorkspaceID,
 			Content:     storage.Content{Size: up.Size, SHA256: up.SHA256, Placement: placement, ObjectKey: up.ObjectKey},
 		}
 	}
-	var created, expires time.Time
 	if i := slices.IndexFunc(sizes, func(size int64) bool { return size <= 0 }); i >= 0 {
 		return nil, &storage.FileError{Index: i, Filename: filenames[i], Err: storage.ErrEmpty}
 	}
-	rows, err := tx.Query(ctx, insertUploadsSQL, pgx.NamedArgs{
+	b.Queue(insertUploadsSQL, pgx.NamedArgs{
 		"workspace": wsArg(ws), "ttl": u.ttl, "files": files, "contents": contents, "keys": keys,
 		"digests": digests, "sizes": sizes, "filenames": filenames, "mimetypes": mimetypes,
+	}).Query(func(rows pgx.Rows) error {
+		// One statement, so every row has the same times.
+		var created, expires time.Time
+		if _, err := pgx.ForEachRow(rows, []any{&created, &expires}, func() error { return nil }); err != nil {
+			return err
+		}
+		for i := range records {
+			records[i].CreatedAt, records[i].ExpiresAt = created, expires
+		}
+		return nil
 	})
-	if err != nil {
-		return nil, translate(err)
-	}
-	// One statement, so every row has the same times.
-	if _, err := pgx.ForEachRow(rows, []any{&created, &expires}, func() error { return nil }); err != nil {
-		return nil, translate(err)
-	}
-	for i := range records {
-		records[i].CreatedAt, records[i].ExpiresAt = created, expires
-	}
 	return records, nil
 }

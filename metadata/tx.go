@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // rollbackTimeout bounds the rollback of a transaction whose context may have
@@ -37,6 +38,37 @@ func inTx(ctx context.Context, db DB, f func(tx pgx.Tx) error) error {
 	}
 	err = tx.Commit(ctx)
 	done = true
+	return commitError(err)
+}
+
+// inOneTx runs a batch in one transaction, in two trips to the server: BEGIN
+// travels with the batch, COMMIT goes out once its results are good. An error of
+// a statement or of its callback rolls back. A commit whose outcome cannot be
+// known is ErrCommitUnknown.
+func inOneTx(ctx context.Context, db DB, b *pgx.Batch) error {
+	pool, ok := db.(*pgxpool.Pool)
+	if !ok {
+		return inTx(ctx, db, func(tx pgx.Tx) error { return translate(tx.SendBatch(ctx, b).Close()) })
+	}
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer conn.Release()
+	whole := &pgx.Batch{}
+	whole.Queue("BEGIN")
+	whole.QueuedQueries = append(whole.QueuedQueries, b.QueuedQueries...)
+	if err := conn.SendBatch(ctx, whole).Close(); err != nil {
+		// A connection that cannot roll back is closed when it is released.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+		defer cancel()
+		_, _ = conn.Exec(ctx, "ROLLBACK")
+		return translate(err)
+	}
+	tag, err := conn.Exec(ctx, "COMMIT")
+	if err == nil && tag.String() != "COMMIT" {
+		err = pgx.ErrTxCommitRollback
+	}
 	return commitError(err)
 }
 

@@ -28,11 +28,12 @@ type UploadsConfig struct {
 
 // Announcer tells a workspace of its new uploads.
 type Announcer interface {
-	// Announce runs in the transaction that inserts the records, after the
-	// records are inserted: it may lock the feed, and only briefly holds it. Its
-	// error rolls everything back. The returned func, if not nil, runs after the
-	// commit.
-	Announce(ctx context.Context, tx pgx.Tx, ws storage.WorkspaceID, records []storage.Record) (committed func(), err error)
+	// Announce adds statements to the batch that inserts the records, to run
+	// after them in the same transaction: they may lock the feed, which is held
+	// briefly then. An error of Announce or of a statement's callback rolls
+	// everything back. The returned func, if not nil, runs after the commit.
+	// Times of the records are not set yet.
+	Announce(b *pgx.Batch, ws storage.WorkspaceID, records []storage.Record) (committed func(), err error)
 }
 
 // Uploads is the pending_uploads table.

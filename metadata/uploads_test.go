@@ -335,6 +335,6 @@ func TestPanicInAnnouncerRollsBack(t *testing.T) {
 
 type panicking struct{}
 
-func (panicking) Announce(context.Context, pgx.Tx, storage.WorkspaceID, []storage.Record) (func(), error) {
+func (panicking) Announce(*pgx.Batch, storage.WorkspaceID, []storage.Record) (func(), error) {
 	panic("announcer")
 }
