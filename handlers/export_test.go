@@ -12,7 +12,7 @@ func (s *Server) Routes() []Route {
 	names := map[guardKind]string{guardPublic: "public", guardWorkspace: "workspace", guardAdmin: "admin", guardOwn: "own"}
 	var out []Route
 	for _, r := range s.routes() {
-		out = append(out, Route{r.method, r.pattern, names[r.guard], r.exempt})
+		out = append(out, Route{r.method, r.pattern, names[r.guard], r.flags&exempt != 0})
 	}
 	return out
 }

@@ -22,7 +22,8 @@ const (
 	readFilePath = "/internal/file/read"
 )
 
-// lookupTimeout bounds the look at the row before anything is forwarded.
+// lookupTimeout bounds the look at a token or a workspace before anything that
+// takes its own time: staging, forwarding, streaming.
 const lookupTimeout = 10 * time.Second
 
 // forwardWords are the replies that name what was to be forwarded.

@@ -58,7 +58,9 @@ func (s *Server) authenticate(ctx context.Context, token string) (caller, error)
 	if s.isAdmin(token) {
 		return caller{admin: true}, nil
 	}
-	tok, err := s.cfg.Tokens.Resolve(ctx, token)
+	lookup, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	tok, err := s.cfg.Tokens.Resolve(lookup, token)
 	switch {
 	case errors.Is(err, metadata.ErrTokenNotFound):
 		return caller{}, errInvalidWorkspaceToken
@@ -84,15 +86,23 @@ func (s *Server) touch(ctx context.Context, tok metadata.Token) {
 	}
 }
 
-// guarded wraps a route's handler in its guard.
+// guarded wraps a route's handler in its guard, and both in the time that an
+// answer may take.
 func (s *Server) guarded(rt route) handlerFunc {
+	handle := rt.handle
 	switch rt.guard {
 	case guardWorkspace:
-		return s.withCaller(s.workspaceCaller, rt.handle)
+		handle = s.withCaller(s.workspaceCaller, handle)
 	case guardAdmin:
-		return s.withCaller(s.adminCaller, rt.handle)
-	default:
-		return rt.handle
+		handle = s.withCaller(s.adminCaller, handle)
+	}
+	if rt.flags&long != 0 {
+		return handle
+	}
+	return func(w http.ResponseWriter, r *http.Request) error {
+		ctx, cancel := context.WithTimeout(r.Context(), s.cfg.Timeouts.Answer)
+		defer cancel()
+		return handle(w, r.WithContext(ctx))
 	}
 }
 

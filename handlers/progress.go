@@ -16,6 +16,7 @@ type Timeouts struct {
 	Header      time.Duration // to send the request's header; default 10 s
 	Idle        time.Duration // between requests of a connection; default 2 min
 	Body        time.Duration // to send the body of an ordinary JSON request; default 30 s
+	Answer      time.Duration // to answer an ordinary request, its body included; default 60 s
 	Window      time.Duration // default 10 s
 	WindowBytes int           // default 32 KiB: 26 kbit/s in a window of 10 s
 	Open        time.Duration // to open content, retries included; default 10 s, as clients give up after 15 s (contract 7.3)
@@ -29,6 +30,7 @@ func (t Timeouts) withDefaults() Timeouts {
 		{&t.Header, 10 * time.Second},
 		{&t.Idle, 2 * time.Minute},
 		{&t.Body, 30 * time.Second},
+		{&t.Answer, time.Minute},
 		{&t.Window, 10 * time.Second},
 		{&t.Open, 10 * time.Second},
 	} {

@@ -29,7 +29,7 @@ func (s *Server) newRouter(table []route) *router {
 	rt := &router{
 		main:     http.NewServeMux(),
 		discover: http.NewServeMux(),
-		none:     s.chain(unmatched, true, func(http.ResponseWriter, *http.Request) error { return errNotFound }),
+		none:     s.chain(unmatched, exempt, func(http.ResponseWriter, *http.Request) error { return errNotFound }),
 	}
 	byPattern := make(map[string][]route)
 	for _, r := range table {
@@ -56,12 +56,12 @@ func (s *Server) byMethod(routes []route) http.Handler {
 		if handlers[r.method] != nil {
 			panic("two routes for " + r.method + " " + r.pattern)
 		}
-		handlers[r.method] = s.chain(label(r.pattern), r.exempt, s.guarded(r))
+		handlers[r.method] = s.chain(label(r.pattern), r.flags, s.guarded(r))
 		methods = append(methods, r.method)
 	}
 	slices.Sort(methods)
 	allow := strings.Join(methods, ", ")
-	refuse := s.chain(unmatched, false, func(w http.ResponseWriter, _ *http.Request) error {
+	refuse := s.chain(unmatched, plain, func(w http.ResponseWriter, _ *http.Request) error {
 		w.Header().Set("Allow", allow)
 		return errMethodNotAllowed
 	})
@@ -103,9 +103,9 @@ func label(pattern string) string {
 }
 
 // chain puts a handler behind everything that each request passes.
-func (s *Server) chain(label string, exempt bool, h handlerFunc) http.Handler {
+func (s *Server) chain(label string, flags routeFlags, h handlerFunc) http.Handler {
 	next := s.secureHeaders(s.answer(h))
-	if !exempt {
+	if flags&exempt == 0 {
 		next = s.limitRate(next)
 	}
 	return s.observe(label, s.cors(next))

@@ -12,12 +12,21 @@ const (
 	guardOwn                        // the handler applies the rules of its own
 )
 
+// routeFlags are what sets a route apart from the ordinary.
+type routeFlags uint8
+
+const (
+	plain  routeFlags = 0
+	exempt routeFlags = 1 << iota // from the rate limit
+	long                          // ends by rules of its own, not by Timeouts.Answer
+)
+
 // route is one line of the table.
 type route struct {
 	method  string
 	pattern string // net/http ServeMux form
 	guard   guardKind
-	exempt  bool // from the rate limit
+	flags   routeFlags
 	handle  handlerFunc
 }
 
@@ -28,38 +37,38 @@ type handlerFunc func(w http.ResponseWriter, r *http.Request) error
 // routes is every route of the service.
 func (s *Server) routes() []route {
 	return []route{
-		{"GET", "/health", guardPublic, true, s.health},
-		{"HEAD", "/health", guardPublic, true, s.health},
-		{"GET", "/metrics", guardPublic, true, s.serveMetrics},
-		{"GET", "/buildinfo", guardPublic, false, s.buildInfo},
-		{"GET", "/uploads/limits", guardPublic, false, s.uploadLimits},
+		{"GET", "/health", guardPublic, exempt, s.health},
+		{"HEAD", "/health", guardPublic, exempt, s.health},
+		{"GET", "/metrics", guardPublic, exempt, s.serveMetrics},
+		{"GET", "/buildinfo", guardPublic, plain, s.buildInfo},
+		{"GET", "/uploads/limits", guardPublic, plain, s.uploadLimits},
 
-		{"POST", "/registry/register", guardOwn, false, s.register},
-		{"POST", "/registry/heartbeat", guardOwn, false, s.heartbeat},
-		{"POST", "/registry/update-card", guardOwn, false, s.updateCard},
-		{"GET", "/registry/discover/{id}", guardOwn, false, s.discover},
-		{"GET", "/registry/{id}/peers", guardWorkspace, false, s.listPeers},
+		{"POST", "/registry/register", guardOwn, plain, s.register},
+		{"POST", "/registry/heartbeat", guardOwn, plain, s.heartbeat},
+		{"POST", "/registry/update-card", guardOwn, plain, s.updateCard},
+		{"GET", "/registry/discover/{id}", guardOwn, plain, s.discover},
+		{"GET", "/registry/{id}/peers", guardWorkspace, plain, s.listPeers},
 
-		{"POST", "/workspaces", guardAdmin, false, s.createWorkspace},
-		{"GET", "/workspaces", guardAdmin, false, s.listWorkspaces},
-		{"GET", "/workspaces/{id}", guardPublic, false, s.getWorkspace},
-		{"PATCH", "/workspaces/{id}", guardWorkspace, false, s.patchWorkspace},
-		{"DELETE", "/workspaces/{id}", guardAdmin, false, s.deleteWorkspace},
-		{"POST", "/admin/workspaces/{id}/tokens", guardAdmin, false, s.mintToken},
+		{"POST", "/workspaces", guardAdmin, plain, s.createWorkspace},
+		{"GET", "/workspaces", guardAdmin, plain, s.listWorkspaces},
+		{"GET", "/workspaces/{id}", guardPublic, plain, s.getWorkspace},
+		{"PATCH", "/workspaces/{id}", guardWorkspace, plain, s.patchWorkspace},
+		{"DELETE", "/workspaces/{id}", guardAdmin, plain, s.deleteWorkspace},
+		{"POST", "/admin/workspaces/{id}/tokens", guardAdmin, plain, s.mintToken},
 
-		{"POST", "/workspaces/{id}/chat/uploads", guardWorkspace, false, s.upload},
-		{"GET", "/workspaces/{id}/chat/download", guardWorkspace, false, s.chatDownload},
-		{"GET", "/workspaces/{id}/chat-history", guardWorkspace, false, s.chatHistory},
-		{"GET", "/workspaces/{id}/pending-uploads/{fid}/content", guardWorkspace, true, s.content},
-		{"HEAD", "/workspaces/{id}/pending-uploads/{fid}/content", guardWorkspace, true, s.content},
-		{"POST", "/workspaces/{id}/pending-uploads/{fid}/ack", guardWorkspace, true, s.ackUpload},
+		{"POST", "/workspaces/{id}/chat/uploads", guardWorkspace, long, s.upload},
+		{"GET", "/workspaces/{id}/chat/download", guardWorkspace, long, s.chatDownload},
+		{"GET", "/workspaces/{id}/chat-history", guardWorkspace, plain, s.chatHistory},
+		{"GET", "/workspaces/{id}/pending-uploads/{fid}/content", guardWorkspace, exempt | long, s.content},
+		{"HEAD", "/workspaces/{id}/pending-uploads/{fid}/content", guardWorkspace, exempt | long, s.content},
+		{"POST", "/workspaces/{id}/pending-uploads/{fid}/ack", guardWorkspace, exempt, s.ackUpload},
 
-		{"GET", "/workspaces/{id}/activity", guardWorkspace, false, s.listActivity},
-		{"POST", "/workspaces/{id}/activity", guardWorkspace, false, s.postActivity},
-		{"POST", "/workspaces/{id}/activity/ack", guardWorkspace, false, s.ackActivity},
-		{"POST", "/workspaces/{id}/a2a", guardOwn, false, s.a2a},
-		{"POST", "/workspaces/{id}/notify", guardWorkspace, false, s.notify},
-		{"GET", "/workspaces/{id}/events/stream", guardWorkspace, false, s.eventStream},
-		{"GET", "/ws", guardOwn, false, s.websocket},
+		{"GET", "/workspaces/{id}/activity", guardWorkspace, plain, s.listActivity},
+		{"POST", "/workspaces/{id}/activity", guardWorkspace, plain, s.postActivity},
+		{"POST", "/workspaces/{id}/activity/ack", guardWorkspace, plain, s.ackActivity},
+		{"POST", "/workspaces/{id}/a2a", guardOwn, long, s.a2a},
+		{"POST", "/workspaces/{id}/notify", guardWorkspace, plain, s.notify},
+		{"GET", "/workspaces/{id}/events/stream", guardWorkspace, long, s.eventStream},
+		{"GET", "/ws", guardOwn, long, s.websocket},
 	}
 }

@@ -47,7 +47,9 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) error {
 // receiver looks up the workspace and refuses a body that says itself that it
 // is too large.
 func (s *Server) receiver(r *http.Request, id storage.WorkspaceID) (metadata.Workspace, error) {
-	ws, err := s.cfg.Workspaces.Get(r.Context(), id)
+	ctx, cancel := context.WithTimeout(r.Context(), lookupTimeout)
+	defer cancel()
+	ws, err := s.cfg.Workspaces.Get(ctx, id)
 	switch {
 	case errors.Is(err, storage.ErrWorkspaceNotFound):
 		return ws, errWorkspaceNotFound.because(err)
