@@ -169,12 +169,14 @@ func (s *Server) messageTarget(ctx context.Context, id storage.WorkspaceID) (met
 // URL nor its rules matter to a workspace that polls.
 func (s *Server) queueMessage(w http.ResponseWriter, r *http.Request, ws metadata.Workspace, from sender, msg a2aMessage) error {
 	entry := messageEntry(ws, from, msg)
+	ctx, cancel := context.WithTimeout(r.Context(), recordTimeout)
+	defer cancel()
 	var err error
 	if msg.MessageID != "" {
 		entry.MessageID = &msg.MessageID
-		_, _, err = s.cfg.Activity.AppendMessage(r.Context(), ws.ID, entry)
+		_, _, err = s.cfg.Activity.AppendMessage(ctx, ws.ID, entry)
 	} else {
-		_, err = s.cfg.Activity.Append(r.Context(), ws.ID, entry)
+		_, err = s.cfg.Activity.Append(ctx, ws.ID, entry)
 	}
 	switch {
 	case errors.Is(err, storage.ErrWorkspaceNotFound):
