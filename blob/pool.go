@@ -35,9 +35,9 @@ const (
 	idleWindow = 30 * time.Second
 )
 
-// ErrOverBudget: a reservation is larger than the whole budget, so no amount of
-// waiting could grant it.
-var ErrOverBudget = errors.New("reservation above the whole memory budget")
+// ErrOverBudget: a reservation is larger than reservations may be at all, so no
+// amount of waiting could grant it.
+var ErrOverBudget = errors.New("reservation above the memory budget")
 
 // PoolConfig sizes a Pool. Zero fields take their defaults.
 type PoolConfig struct {
@@ -50,13 +50,15 @@ type PoolConfig struct {
 // so that memory is bounded whatever the number of uploads. Waiters are served
 // in the order they came. Safe for concurrent use.
 //
-// A caller that holds a buffer or a reservation must not wait for another one:
-// two such callers could wait for each other. An upload waits for its first
-// buffer only; it takes further ones with TryGet, and when that fails waits
-// until one of its own comes back.
+// A caller that holds a buffer must not wait for anything else of the pool: two
+// such callers could wait for each other. An upload waits for its first buffer
+// only; it takes further ones with TryGet, and when that fails waits until one of
+// its own comes back. A caller that holds a reservation may wait for a buffer:
+// reservations together leave room for one, and whoever has it gives it back.
 type Pool struct {
-	cfg PoolConfig
-	sem *semaphore.Weighted
+	cfg        PoolConfig
+	sem        *semaphore.Weighted // the budget
+	reservable *semaphore.Weighted // what reservations may take of it
 
 	mu       sync.Mutex
 	idle     []*Buffer // the last one put back is the first one taken: its pages are warm
@@ -104,7 +106,11 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	case cfg.MaxWait < 0:
 		return nil, fmt.Errorf("longest wait for memory is %v, want more than 0", cfg.MaxWait)
 	}
-	return &Pool{cfg: cfg, sem: semaphore.NewWeighted(cfg.BudgetBytes)}, nil
+	return &Pool{
+		cfg:        cfg,
+		sem:        semaphore.NewWeighted(cfg.BudgetBytes),
+		reservable: semaphore.NewWeighted(cfg.BudgetBytes - int64(cfg.PartBytes)),
+	}, nil
 }
 
 // PartBytes is the length of every buffer.
@@ -116,7 +122,7 @@ func (p *Pool) BudgetBytes() int64 { return p.cfg.BudgetBytes }
 // Get returns a buffer, waiting up to MaxWait for one; then ErrBusy. It wraps
 // ctx's error when that ends first.
 func (p *Pool) Get(ctx context.Context) (*Buffer, error) {
-	if err := p.acquire(ctx, int64(p.cfg.PartBytes)); err != nil {
+	if err := p.wait(ctx, func(ctx context.Context) error { return p.sem.Acquire(ctx, int64(p.cfg.PartBytes)) }); err != nil {
 		return nil, fmt.Errorf("get part buffer: %w", err)
 	}
 	return p.take(), nil
@@ -155,16 +161,26 @@ func (p *Pool) Put(b *Buffer) {
 }
 
 // Reserve takes n bytes out of the budget for memory that the caller allocates
-// itself, waiting up to MaxWait; then ErrBusy. n above the whole budget is
-// ErrOverBudget at once. release may be called more than once.
+// itself, waiting up to MaxWait; then ErrBusy. n above the budget less one buffer
+// is ErrOverBudget at once. release may be called more than once.
 func (p *Pool) Reserve(ctx context.Context, n int64) (release func(), err error) {
 	switch {
 	case n < 0:
 		return nil, fmt.Errorf("reserve %d bytes: negative", n)
-	case n > p.cfg.BudgetBytes:
+	case n > p.cfg.BudgetBytes-int64(p.cfg.PartBytes):
 		return nil, fmt.Errorf("reserve %d bytes of %d: %w", n, p.cfg.BudgetBytes, ErrOverBudget)
 	}
-	if err := p.acquire(ctx, n); err != nil {
+	err = p.wait(ctx, func(ctx context.Context) error {
+		if err := p.reservable.Acquire(ctx, n); err != nil {
+			return err
+		}
+		err := p.sem.Acquire(ctx, n)
+		if err != nil {
+			p.reservable.Release(n)
+		}
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("reserve %d bytes: %w", n, err)
 	}
 	p.mu.Lock()
@@ -178,6 +194,7 @@ func (p *Pool) Reserve(ctx context.Context, n int64) (release func(), err error)
 		p.inUse -= n
 		p.mu.Unlock()
 		p.sem.Release(n)
+		p.reservable.Release(n)
 	}), nil
 }
 
@@ -193,19 +210,16 @@ func (p *Pool) Stats() PoolStats {
 	}
 }
 
-// acquire takes n bytes of the budget, in turn.
-func (p *Pool) acquire(ctx context.Context, n int64) error {
+// wait runs acquire, which takes its turn, for up to MaxWait.
+func (p *Pool) wait(ctx context.Context, acquire func(context.Context) error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
-	}
-	if p.sem.TryAcquire(n) {
-		return nil
 	}
 	p.addWaiting(1)
 	defer p.addWaiting(-1)
 	wait, cancel := context.WithTimeout(ctx, p.cfg.MaxWait)
 	defer cancel()
-	if err := p.sem.Acquire(wait, n); err != nil {
+	if err := acquire(wait); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

@@ -112,11 +112,12 @@ func TestGetEndsWithItsContext(t *testing.T) {
 func TestWaitersAreServedInTurn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newPool(t, 2)
-		a, b := get(t, p), get(t, p)
+		p := newPool(t, 3)
+		a, b, c := get(t, p), get(t, p), get(t, p)
+		defer p.Put(c)
 		var order []string
 		var group sync.WaitGroup
-		// The first waiter wants everything: a small one behind it must not pass.
+		// The first waiter wants all that it can: a small one behind it must not pass.
 		group.Go(func() {
 			release, err := p.Reserve(t.Context(), 2*part)
 			if err != nil {
@@ -153,12 +154,41 @@ func TestWaitersAreServedInTurn(t *testing.T) {
 func TestReserveAboveTheBudgetIsRefusedAtOnce(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, 2)
-	if _, err := p.Reserve(t.Context(), 2*part+1); !errors.Is(err, blob.ErrOverBudget) {
+	if _, err := p.Reserve(t.Context(), part+1); !errors.Is(err, blob.ErrOverBudget) {
 		t.Errorf("Reserve = %v, want ErrOverBudget", err)
 	}
 	if _, err := p.Reserve(t.Context(), -1); err == nil {
 		t.Error("a negative reservation was granted")
 	}
+}
+
+func TestReservationsLeaveRoomForABuffer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, 4)
+		// As many as get one hold a reservation and wait for a buffer; one more
+		// waits for its reservation. Nobody may end up waiting for nobody.
+		var group sync.WaitGroup
+		for range 5 {
+			group.Go(func() {
+				release, err := p.Reserve(t.Context(), part)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer release()
+				time.Sleep(time.Second) // until all that can have one
+				b, err := p.Get(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				time.Sleep(time.Second)
+				p.Put(b)
+			})
+		}
+		group.Wait()
+	})
 }
 
 func TestReservationsAndBuffersShareTheBudget(t *testing.T) {

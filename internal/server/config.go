@@ -137,7 +137,7 @@ func (u Uploads) validate(inlineOnly bool) error {
 	if inlineOnly {
 		inline = u.MaxRequestBytes
 	}
-	if least := max(inline, 2*partBytes); u.UploadMemoryBytes < least {
+	if least := inline + partBytes; u.UploadMemoryBytes < least {
 		return fmt.Errorf("UPLOAD_MEMORY_BYTES is %d, want %d or more with these limits", u.UploadMemoryBytes, least)
 	}
 	return nil

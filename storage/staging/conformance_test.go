@@ -71,11 +71,19 @@ func openDB(t *testing.T) *pgxpool.Pool {
 	return db
 }
 
-func newPool(t *testing.T, budget int64) *blob.Pool {
+func (p placed) newPool(t *testing.T, o storagetest.Options) *blob.Pool {
 	t.Helper()
-	cfg := blob.PoolConfig{BudgetBytes: budget, MaxWait: time.Minute}
-	if budget != 0 {
-		cfg.MaxWait = 300 * time.Millisecond
+	cfg := blob.PoolConfig{MaxWait: time.Minute}
+	if o.OneUpload {
+		// One part buffer, and what the placement reserves for a file.
+		reserved := int64(2 * storage.MiB)
+		switch {
+		case p.objects == nil:
+			reserved = o.Limits.MaxFileBytes
+		case p.inlineMax > 0:
+			reserved = storage.MaxFilesPerBatch * p.inlineMax
+		}
+		cfg = blob.PoolConfig{BudgetBytes: blob.DefaultPartBytes + reserved, MaxWait: 300 * time.Millisecond}
 	}
 	pool, err := blob.NewPool(cfg)
 	if err != nil {
@@ -88,7 +96,7 @@ const prefix = "test/uploads"
 
 func (p placed) open(t *testing.T, o storagetest.Options) storagetest.Harness {
 	t.Helper()
-	pool := newPool(t, o.BudgetBytes)
+	pool := p.newPool(t, o)
 	db := openDB(t)
 	var objects blob.Store
 	if p.objects != nil {

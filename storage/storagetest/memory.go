@@ -11,7 +11,7 @@ import (
 var memoryTests = []subtest{
 	{"beyond the memory budget callers wait, then are told to come again", func(t *testing.T, open Open) {
 		limits := storage.Limits{MaxFileBytes: 6 * storage.MiB, MaxRequestBytes: 7 * storage.MiB}
-		h := open(t, Options{Limits: limits, BudgetBytes: 7 * storage.MiB})
+		h := open(t, Options{Limits: limits, OneUpload: true})
 		ws := newWorkspace(t)
 		want := noise(300)
 		inside, proceed := make(chan struct{}), make(chan struct{})
@@ -40,8 +40,8 @@ var memoryTests = []subtest{
 			t.Errorf("the same put afterwards: %v", err)
 		}
 	}},
-	{"a file far larger than the budget streams through it", func(t *testing.T, open Open) {
-		h := open(t, Options{BudgetBytes: 8 * storage.MiB})
+	{"a file far larger than the memory for uploads streams through it", func(t *testing.T, open Open) {
+		h := open(t, Options{OneUpload: true})
 		if h.Objects == nil {
 			return
 		}

@@ -27,7 +27,10 @@ import (
 type Options struct {
 	Limits       storage.Limits // zero: the defaults
 	ReadAfterAck bool
-	BudgetBytes  int64 // memory for uploads in bytes; 0: plenty
+
+	// OneUpload asks for memory in which one upload of a small file finds room
+	// and a second one does not, with a short wait for it. Otherwise: plenty.
+	OneUpload bool
 
 	// BeforeCommit, when set, is called after all bytes of a batch are durable
 	// and before its rows commit. An error makes the commit fail.
