@@ -27,19 +27,27 @@ func NewHub() *Hub { return &Hub{subs: make(map[*subscription]struct{})} }
 
 // subscription is one consumer: of one workspace's events, or of everybody's.
 type subscription struct {
-	workspace storage.WorkspaceID // zero for all
-	events    chan []byte         // encoded events; closed when the hub ends it
-	slow      bool                // why, set before events is closed
+	workspace storage.WorkspaceID
+	all       bool        // everybody's; workspace means nothing then
+	events    chan []byte // encoded events; closed when the hub ends it
+	slow      bool        // why, set before events is closed
 }
 
 func (s *subscription) wants(ws storage.WorkspaceID) bool {
-	return s.workspace.IsZero() || s.workspace == ws
+	return s.all || s.workspace == ws
 }
 
-// subscribe starts a subscription to a workspace's events, or to all with the
-// zero id.
+// subscribe starts a subscription to a workspace's events.
 func (h *Hub) subscribe(workspace storage.WorkspaceID) *subscription {
-	s := &subscription{workspace: workspace, events: make(chan []byte, hubQueue)}
+	return h.add(&subscription{workspace: workspace})
+}
+
+// subscribeAll starts a subscription to everybody's events, for the
+// administrator alone.
+func (h *Hub) subscribeAll() *subscription { return h.add(&subscription{all: true}) }
+
+func (h *Hub) add(s *subscription) *subscription {
+	s.events = make(chan []byte, hubQueue)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.subs[s] = struct{}{}
@@ -66,7 +74,7 @@ func (h *Hub) drop(ws storage.WorkspaceID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for s := range h.subs {
-		if s.workspace == ws {
+		if !s.all && s.workspace == ws {
 			h.end(s)
 		}
 	}

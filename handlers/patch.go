@@ -14,6 +14,9 @@ import (
 // codeBadParent is the code of a parent_id that is no id.
 const codeBadParent = "WORKSPACE_REPARENT_INVALID_PARENT"
 
+// codeNoWorkspace is the code of a workspace that is not there to be moved.
+const codeNoWorkspace = "WORKSPACE_REPARENT_WORKSPACE_NOT_FOUND"
+
 // patchWorkspace answers PATCH /workspaces/{id}. A workspace may rename itself;
 // its place in the hierarchy, which decides who may talk to it, is the
 // administrator's alone, and so is whether it may write to its user.
@@ -89,6 +92,8 @@ func (s *Server) reparent(w http.ResponseWriter, r *http.Request, id storage.Wor
 	switch {
 	case errors.As(err, &refused):
 		return reparentFailure(refused.Code).with("code", refused.Code).because(err)
+	case errors.Is(err, storage.ErrWorkspaceNotFound):
+		return errWorkspaceNotFound.with("code", codeNoWorkspace).because(err)
 	case err != nil:
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -40,6 +41,10 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) error {
 	}
 	// What is no UUID is simply no workspace, until the row would be written.
 	id, notUUID := storage.ParseWorkspaceID(req.ID)
+	if id.IsZero() && notUUID == nil {
+		// It names nothing, and stands for what is no UUID below.
+		notUUID = fmt.Errorf("%w: the zero UUID is no workspace", storage.ErrInvalidID)
+	}
 	owner, err := s.registrant(r, id)
 	if err != nil {
 		return err

@@ -53,6 +53,8 @@ func (s *Server) receiver(r *http.Request, id storage.WorkspaceID) (metadata.Wor
 	switch {
 	case errors.Is(err, storage.ErrWorkspaceNotFound):
 		return ws, errWorkspaceNotFound.because(err)
+	case s.cfg.Storage == nil && errors.Is(err, context.DeadlineExceeded):
+		return ws, errLookupTimeout.because(err)
 	case err != nil:
 		return ws, errModeLookup.because(err)
 	case ws.RemovedAt != nil:

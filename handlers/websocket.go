@@ -47,7 +47,12 @@ func (s *Server) websocket(w http.ResponseWriter, r *http.Request) error {
 		return errUpgradeRequired
 	}
 	// Before the handshake, so that a client misses nothing from then on.
-	sub := s.cfg.Hub.subscribe(c.token.WorkspaceID)
+	var sub *subscription
+	if c.admin {
+		sub = s.cfg.Hub.subscribeAll()
+	} else {
+		sub = s.cfg.Hub.subscribe(c.token.WorkspaceID)
+	}
 	defer s.cfg.Hub.unsubscribe(sub)
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
 		Subprotocols: []string{wsProtocol},

@@ -42,6 +42,7 @@ func TestReparenting(t *testing.T) {
 	w.patch(b, adminToken, to(a)).wantCode(t, 409, "WORKSPACE_REPARENT_CYCLE")
 	w.patch(a, adminToken, to(a)).wantCode(t, 400, "WORKSPACE_REPARENT_SELF")
 	w.patch(a, adminToken, to(newWorkspaceID(t))).wantCode(t, 404, "WORKSPACE_REPARENT_PARENT_NOT_FOUND")
+	w.patch(newWorkspaceID(t), adminToken, to(a)).wantCode(t, 404, "WORKSPACE_REPARENT_WORKSPACE_NOT_FOUND")
 	w.patch(a, adminToken, `{"parent_id":null}`).wantCode(t, 422, "WORKSPACE_REPARENT_ROOT_PROMOTION_FORBIDDEN")
 	w.patch(a, adminToken, `{"parent_id":"x"}`).wantCode(t, 400, "WORKSPACE_REPARENT_INVALID_PARENT")
 	w.patch(a, adminToken, `{"parent_id":7}`).wantCode(t, 400, "WORKSPACE_REPARENT_INVALID_PARENT")
