@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/moby/moby/client"
@@ -32,6 +33,10 @@ func (s *Stack) findEngine(ctx context.Context) (*engine, error) {
 	})
 }
 
+// silenceTestcontainers takes away the library's own log, which is one variable
+// for the whole process.
+var silenceTestcontainers = sync.OnceFunc(func() { tclog.SetDefault(tclog.NewNoopLogger()) })
+
 // connectEngine connects to the engine at host, or with an empty host to the
 // one that testcontainers finds (the current docker context, the usual
 // sockets). A host that was named is meant: when it is dead no other is taken.
@@ -48,7 +53,7 @@ func connectEngine(ctx context.Context, host string) (*engine, error) {
 			return nil, fmt.Errorf("set TESTCONTAINERS_RYUK_DISABLED: %w", err)
 		}
 	}
-	tclog.SetDefault(tclog.NewNoopLogger())
+	silenceTestcontainers()
 	client, err := testcontainers.NewDockerClientWithOpts(ctx)
 	if err != nil {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
