@@ -44,6 +44,12 @@ type PoolConfig struct {
 	PartBytes   int           // size of one buffer in bytes, 1 to MaxPartBytes; default DefaultPartBytes
 	BudgetBytes int64         // bytes of all buffers and reservations together, at least PartBytes; default DefaultBudgetBytes
 	MaxWait     time.Duration // longest wait of Get and Reserve; default DefaultMaxWait
+
+	// ReservableBytes is the most that reservations hold together, at most the
+	// budget less one buffer, which is the default. Where those who reserve go on
+	// to need a buffer, half the budget serves better: with the default they could
+	// fill it until all of them take turns with the one buffer that is left.
+	ReservableBytes int64
 }
 
 // Pool hands out part buffers and plain reservations of bytes under one budget,
@@ -54,7 +60,7 @@ type PoolConfig struct {
 // such callers could wait for each other. An upload waits for its first buffer
 // only; it takes further ones with TryGet, and when that fails waits until one of
 // its own comes back. A caller that holds a reservation may wait for a buffer:
-// reservations together leave room for one, and whoever has it gives it back.
+// reservations together leave room for some, and whoever has one gives it back.
 type Pool struct {
 	cfg        PoolConfig
 	sem        *semaphore.Weighted // the budget
@@ -106,10 +112,15 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	case cfg.MaxWait < 0:
 		return nil, fmt.Errorf("longest wait for memory is %v, want more than 0", cfg.MaxWait)
 	}
+	if most := cfg.BudgetBytes - int64(cfg.PartBytes); cfg.ReservableBytes == 0 {
+		cfg.ReservableBytes = most
+	} else if cfg.ReservableBytes < 0 || cfg.ReservableBytes > most {
+		return nil, fmt.Errorf("share of %d bytes for reservations, want 1 to %d", cfg.ReservableBytes, most)
+	}
 	return &Pool{
 		cfg:        cfg,
 		sem:        semaphore.NewWeighted(cfg.BudgetBytes),
-		reservable: semaphore.NewWeighted(cfg.BudgetBytes - int64(cfg.PartBytes)),
+		reservable: semaphore.NewWeighted(cfg.ReservableBytes),
 	}, nil
 }
 
@@ -161,14 +172,14 @@ func (p *Pool) Put(b *Buffer) {
 }
 
 // Reserve takes n bytes out of the budget for memory that the caller allocates
-// itself, waiting up to MaxWait; then ErrBusy. n above the budget less one buffer
-// is ErrOverBudget at once. release may be called more than once.
+// itself, waiting up to MaxWait; then ErrBusy. n above ReservableBytes is
+// ErrOverBudget at once. release may be called more than once.
 func (p *Pool) Reserve(ctx context.Context, n int64) (release func(), err error) {
 	switch {
 	case n < 0:
 		return nil, fmt.Errorf("reserve %d bytes: negative", n)
-	case n > p.cfg.BudgetBytes-int64(p.cfg.PartBytes):
-		return nil, fmt.Errorf("reserve %d bytes of %d: %w", n, p.cfg.BudgetBytes, ErrOverBudget)
+	case n > p.cfg.ReservableBytes:
+		return nil, fmt.Errorf("reserve %d bytes of %d: %w", n, p.cfg.ReservableBytes, ErrOverBudget)
 	}
 	err = p.wait(ctx, func(ctx context.Context) error {
 		if err := p.reservable.Acquire(ctx, n); err != nil {

@@ -46,6 +46,8 @@ func TestNewPoolRefusesWhatCannotWork(t *testing.T) {
 		{PartBytes: -1},
 		{PartBytes: blob.MaxPartBytes + 1},
 		{PartBytes: 100, BudgetBytes: 99},
+		{PartBytes: 100, BudgetBytes: 300, ReservableBytes: 201},
+		{ReservableBytes: -1},
 		{MaxWait: -1},
 	} {
 		if _, err := blob.NewPool(cfg); err == nil {
@@ -188,6 +190,44 @@ func TestReservationsLeaveRoomForABuffer(t *testing.T) {
 			})
 		}
 		group.Wait()
+	})
+}
+
+// All that reservations may have is taken, and its holders want buffers for longer
+// than anybody waits: with half the budget left to buffers none is turned away.
+func TestReservationsAreLimitedToTheirShare(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p, err := blob.NewPool(blob.PoolConfig{PartBytes: part, BudgetBytes: 8 * part, ReservableBytes: 4 * part, MaxWait: maxWait})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var group sync.WaitGroup
+		for range 4 {
+			group.Go(func() {
+				release, err := p.Reserve(t.Context(), part)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer release()
+				b, err := p.Get(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				time.Sleep(2 * maxWait) // a slow body
+				p.Put(b)
+			})
+		}
+		synctest.Wait()
+		if _, err := p.Reserve(t.Context(), part); !errors.Is(err, blob.ErrBusy) {
+			t.Errorf("a reservation beyond the share: %v, want ErrBusy", err)
+		}
+		group.Wait()
+		if _, err := p.Reserve(t.Context(), 4*part+1); !errors.Is(err, blob.ErrOverBudget) {
+			t.Errorf("a reservation larger than the share: %v, want ErrOverBudget", err)
+		}
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/molecule-ai/pendinguploads/blob"
 )
@@ -55,6 +56,13 @@ func isNoBucket(err error) bool {
 	var notFound *types.NotFound
 	return errors.As(err, &noBucket) || errors.As(err, &notFound) ||
 		errorCode(err) == codeNoSuchBucket || statusCode(err) == http.StatusNotFound
+}
+
+// Unreachable reports whether err is a request that got no answer at all: the
+// endpoint is wrong, down, or does not speak as asked.
+func Unreachable(err error) bool {
+	var send *smithyhttp.RequestSendError
+	return errors.As(err, &send)
 }
 
 // errorCode is the code of the store's answer, or "" if err is none.
