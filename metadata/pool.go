@@ -3,6 +3,7 @@ package metadata
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -40,12 +41,17 @@ type PoolConfig struct {
 	ApplicationName string
 }
 
+// connectTimeout bounds the making of a connection, log-in included, where the
+// URL has no connect_timeout: long enough for a busy server, short enough that a
+// start without one ends while somebody is looking.
+const connectTimeout = 10 * time.Second
+
 // Open makes a pool and pings the server. No error of it contains the password.
 //
 // When a caller's context ends in the middle of a statement, pgx cancels the
 // statement on the server and closes the connection, so a transaction that waits
-// for a lock stops waiting. No server-side timeouts are set: poolers in transaction mode refuse such
-// start-up parameters, and every call has its context's deadline.
+// for a lock stops waiting. No server-side timeouts are set: poolers in transaction
+// mode refuse such start-up parameters, and every call has its context's deadline.
 func Open(ctx context.Context, cfg PoolConfig) (*pgxpool.Pool, error) {
 	pc, err := pgxpool.ParseConfig(cfg.URL)
 	if err != nil {
@@ -54,6 +60,9 @@ func Open(ctx context.Context, cfg PoolConfig) (*pgxpool.Pool, error) {
 	if cfg.MaxConns > 0 {
 		pc.MaxConns = cfg.MaxConns
 		pc.MinConns = min(pc.MinConns, pc.MaxConns)
+	}
+	if pc.ConnConfig.ConnectTimeout <= 0 {
+		pc.ConnConfig.ConnectTimeout = connectTimeout
 	}
 	params := pc.ConnConfig.RuntimeParams
 	if params["application_name"] == "" && cfg.ApplicationName != "" {

@@ -3,6 +3,7 @@ package metadata_test
 import (
 	"context"
 	"errors"
+	"net"
 	"net/url"
 	"strings"
 	"testing"
@@ -50,6 +51,23 @@ func TestOpenSetsNameAndSize(t *testing.T) {
 	}
 	if got := pool.Config().MaxConns; got != 3 {
 		t.Errorf("MaxConns = %d", got)
+	}
+	if got := pool.Config().ConnConfig.ConnectTimeout; got != 10*time.Second {
+		t.Errorf("connections may take %v", got)
+	}
+}
+
+// A server that accepts and then says nothing ends the start, it does not hang it.
+func TestOpenEndsWhenTheServerDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	_, err = metadata.Open(t.Context(), metadata.PoolConfig{URL: "postgres://u@" + l.Addr().String() + "/x?connect_timeout=2&sslmode=disable"})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, want context.DeadlineExceeded", err)
 	}
 }
 

@@ -48,8 +48,8 @@ FROM workspaces
 WHERE id = @id AND status <> 'removed'`
 
 // Register creates the workspace or updates it and sets it online. Where it
-// holds no live instance token, it is given one, which is returned this once;
-// of registrations that race, one gets it. ErrTokenRequired: a live instance
+// holds no live instance token and is not removed, it is given one, which is
+// returned this once; of registrations that race, one gets it. ErrTokenRequired: a live instance
 // token exists and the caller showed none; nothing was changed. ErrInvalidJSON
 // and ErrNameTaken as for Create.
 func (s *Workspaces) Register(ctx context.Context, r Registration) (Registered, error) {
@@ -97,10 +97,11 @@ func (s *Workspaces) register(ctx context.Context, r Registration) (Registered, 
 			if err := createFeed(ctx, tx, r.ID); err != nil {
 				return err
 			}
-			if !live {
-				if reg.Token, _, err = mint(ctx, tx, r.ID, TokenInstance); err != nil {
-					return err
-				}
+		}
+		// Tokens of a paused workspace work; those of a removed one would not.
+		if !live && !reg.Workspace.Removed() {
+			if reg.Token, _, err = mint(ctx, tx, r.ID, TokenInstance); err != nil {
+				return err
 			}
 		}
 		err = tx.QueryRow(ctx, inboundSecretSQL, pgx.NamedArgs{"id": wsArg(r.ID)}).Scan(&reg.InboundSecret)

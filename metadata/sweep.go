@@ -88,25 +88,32 @@ WHERE p.workspace_id = t.workspace_id AND p.file_id = t.file_id`
 // deletes the rows and returns how many of each kind there were. Objects go
 // first: when discard fails the rows stay, marked, and when the deletion is
 // lost the next call finds the rows again, so discard must accept keys whose
-// objects are gone. Rows whose objects could not be discarded go to the end of
-// the queue, so that they do not keep others from being swept.
+// objects are gone. Rows whose objects could not be discarded, in the time that
+// ctx leaves too, go to the end of the queue, so that they do not keep others
+// from being swept.
 func (u *Uploads) SweepDue(ctx context.Context, limit int, discard func(ctx context.Context, keys []string) error) (storage.SweepResult, error) {
 	if limit <= 0 {
 		return storage.SweepResult{}, nil
 	}
+	if err := ctx.Err(); err != nil {
+		return storage.SweepResult{}, fmt.Errorf("sweep due uploads: %w", err)
+	}
 	var result storage.SweepResult
 	var discardErr error
-	err := inTx(ctx, u.db, func(tx pgx.Tx) error {
-		marked, err := takeMarked(ctx, tx, limit)
+	// What discard did, or took too long to do, is written down in any case.
+	rows, cancel := lingering(ctx)
+	defer cancel()
+	err := inTx(rows, u.db, func(tx pgx.Tx) error {
+		marked, err := takeMarked(rows, tx, limit)
 		if err != nil || len(marked.files) == 0 {
 			return err
 		}
 		if len(marked.keys) > 0 {
 			if discardErr = discard(ctx, marked.keys); discardErr != nil {
-				return marked.exec(ctx, tx, requeueMarkedSQL)
+				return marked.exec(rows, tx, requeueMarkedSQL)
 			}
 		}
-		if err := marked.exec(ctx, tx, deleteMarkedSQL); err != nil {
+		if err := marked.exec(rows, tx, deleteMarkedSQL); err != nil {
 			return err
 		}
 		result = storage.SweepResult{Acked: marked.acked, Expired: len(marked.files) - marked.acked}

@@ -176,6 +176,37 @@ func TestFailedDiscardKeepsRowsAndLetsOthersPass(t *testing.T) {
 	}
 }
 
+// A discard that hangs until its time is over counts as failed: its rows make way.
+func TestHangingDiscardLetsOthersPass(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.aged(t, "", "-2 hours")
+	if n, err := w.uploads.MarkDue(t.Context(), 0, 10); err != nil || n != 1 {
+		t.Fatalf("MarkDue = %d, %v", n, err)
+	}
+	good := w.aged(t, "", "-1 hour")
+	if n, err := w.uploads.MarkDue(t.Context(), 0, 10); err != nil || n != 1 {
+		t.Fatalf("MarkDue = %d, %v", n, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := w.uploads.SweepDue(ctx, 1, func(ctx context.Context, _ []string) error {
+		cancel()
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("first sweep: %v, want context.Canceled", err)
+	}
+	var taken []string
+	_, err = w.uploads.SweepDue(t.Context(), 1, func(_ context.Context, keys []string) error {
+		taken = keys
+		return nil
+	})
+	if err != nil || !slices.Equal(taken, []string{good.Content.ObjectKey}) {
+		t.Errorf("second sweep took %v, %v; want %s", taken, err, good.Content.ObjectKey)
+	}
+}
+
 // The objects are gone, the rows are not: the process died before the commit.
 func TestCrashBetweenDiscardAndDeleteIsRepaired(t *testing.T) {
 	t.Parallel()
