@@ -3,11 +3,13 @@ package staging_test
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -42,22 +44,37 @@ func TestSmallFilesInlineTheRestOnMinIO(t *testing.T) {
 
 // placed is a placement to run the suite for.
 type placed struct {
-	objects   func(t *testing.T, pool *blob.Pool) blob.Store // nil: inline
+	objects   func(t *testing.T, pool *blob.Pool) bucket // nil: inline
 	inlineMax int64
 }
 
-func s3Objects(server func(testing.TB) devstack.S3) func(*testing.T, *blob.Pool) blob.Store {
-	return func(t *testing.T, pool *blob.Pool) blob.Store {
+// bucket is an object store and the way to leave an upload in it unfinished.
+type bucket struct {
+	blob.Store
+	unfinished func(t *testing.T, key string)
+}
+
+func s3Objects(server func(testing.TB) devstack.S3) func(*testing.T, *blob.Pool) bucket {
+	return func(t *testing.T, pool *blob.Pool) bucket {
 		t.Helper()
 		s := server(t)
+		keys := credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, s.SessionToken)
 		store, err := s3blob.Open(t.Context(), s3blob.Config{
-			Bucket: s.Bucket, Region: s.Region, Endpoint: s.Endpoint, PathStyle: s.PathStyle, Pool: pool,
-			Credentials: credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, s.SessionToken),
+			Bucket: s.Bucket, Region: s.Region, Endpoint: s.Endpoint, PathStyle: s.PathStyle, Pool: pool, Credentials: keys,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return store
+		return bucket{store, func(t *testing.T, key string) {
+			t.Helper()
+			transport := &http.Transport{DisableKeepAlives: true}
+			client := s3.New(s3.Options{
+				Region: s.Region, BaseEndpoint: &s.Endpoint, UsePathStyle: s.PathStyle, Credentials: keys, HTTPClient: &http.Client{Transport: transport},
+			})
+			if _, err := client.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: &s.Bucket, Key: &key}); err != nil {
+				t.Fatal(err)
+			}
+		}}
 	}
 }
 
@@ -79,9 +96,9 @@ func (p placed) newPool(t *testing.T, o storagetest.Options) *blob.Pool {
 		reserved := int64(2 * storage.MiB)
 		switch {
 		case p.objects == nil:
-			reserved = o.Limits.MaxFileBytes
+			reserved = staging.InlineCopies * o.Limits.MaxFileBytes
 		case p.inlineMax > 0:
-			reserved = storage.MaxFilesPerBatch * p.inlineMax
+			reserved = staging.InlineCopies * storage.MaxFilesPerBatch * p.inlineMax
 		}
 		cfg = blob.PoolConfig{BudgetBytes: blob.DefaultPartBytes + reserved, MaxWait: 300 * time.Millisecond}
 	}
@@ -99,8 +116,10 @@ func (p placed) open(t *testing.T, o storagetest.Options) storagetest.Harness {
 	pool := p.newPool(t, o)
 	db := openDB(t)
 	var objects blob.Store
+	var unfinished func(t *testing.T, key string)
 	if p.objects != nil {
-		objects = p.objects(t, pool)
+		b := p.objects(t, pool)
+		objects, unfinished = b.Store, b.unfinished
 	}
 	var skew atomic.Int64
 	store, err := staging.New(staging.Config{
@@ -138,6 +157,7 @@ func (p placed) open(t *testing.T, o storagetest.Options) storagetest.Harness {
 	if objects != nil {
 		h.Objects = func(t *testing.T) []string { t.Helper(); return keysOf(t, objects) }
 		h.PutObject = func(t *testing.T, key string) { t.Helper(); putObject(t, objects, key) }
+		h.PutUnfinished = unfinished
 		h.AgeObjects = func(d time.Duration) { skew.Add(int64(d)) }
 	}
 	return h

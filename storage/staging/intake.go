@@ -24,7 +24,7 @@ type intake struct {
 	files []metadata.NewUpload
 	keep  bool // the objects belong to rows now
 
-	reserved int64 // bytes of budget left for inline content
+	reserved int64 // bytes of inline content that there is budget left for
 	releases []func()
 
 	slots   chan struct{}
@@ -70,7 +70,25 @@ func (in *intake) receive(b storage.Batch) error {
 		}
 	}
 	in.flights.Wait()
-	return in.failure(nil)
+	if err := in.failure(nil); err != nil {
+		return err
+	}
+	return in.complete()
+}
+
+// complete reports a file that goes to the object store and is not there: no row
+// may ever cite it, whatever let it come this far.
+func (in *intake) complete() error {
+	stored := make(map[string]bool, len(in.stored))
+	for _, key := range in.stored {
+		stored[key] = true
+	}
+	for _, f := range in.files {
+		if f.ObjectKey != "" && !stored[f.ObjectKey] {
+			return fmt.Errorf("object %s was not stored", f.ObjectKey)
+		}
+	}
+	return nil
 }
 
 // failure prefers what a flight met: an error seen by the reading side after
@@ -95,9 +113,9 @@ func (in *intake) reserveInline(maxBytes int64) error {
 		maxBytes = in.s.limits.MaxRequestBytes
 	}
 	n := min(maxBytes, in.s.inlineMax*storage.MaxFilesPerBatch)
-	release, err := in.s.budget.Reserve(in.ctx, n)
+	release, err := in.s.budget.Reserve(in.ctx, n*InlineCopies)
 	if err != nil {
-		return fmt.Errorf("reserve %d bytes for inline content: %w", n, err)
+		return fmt.Errorf("reserve memory for %d bytes of inline content: %w", n, err)
 	}
 	in.reserved = n
 	in.releases = append(in.releases, release)
@@ -200,6 +218,10 @@ func (in *intake) launch(key, contentType string, body io.Reader, m *meter) erro
 		}
 		return nil
 	case <-ended:
+		// The body's end may be known as well by now, and is what counts.
+		if m.failed() {
+			return m.err
+		}
 		return in.failure(nil)
 	}
 }

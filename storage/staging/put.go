@@ -51,9 +51,10 @@ func (s *Store) PutBatch(ctx context.Context, ws storage.WorkspaceID, b storage.
 }
 
 func (s *Store) commit(ctx context.Context, ws storage.WorkspaceID, files []metadata.NewUpload) ([]storage.Record, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
+	ctx = context.WithoutCancel(ctx)
+	insert, cancel := context.WithTimeout(ctx, commitTime)
 	defer cancel()
-	records, err := s.rows.Insert(ctx, ws, files)
+	records, err := s.rows.Insert(insert, ws, files)
 	if errors.Is(err, metadata.ErrCommitUnknown) {
 		return s.lookUp(ctx, ws, files, err)
 	}
@@ -66,9 +67,10 @@ func (s *Store) commit(ctx context.Context, ws storage.WorkspaceID, files []meta
 	return records, nil
 }
 
-// lookUp finds out what became of a commit whose answer was lost. The rows of a
-// batch exist together, so the last one speaks for all.
+// lookUp finds out what became of a commit whose answer was lost.
 func (s *Store) lookUp(ctx context.Context, ws storage.WorkspaceID, files []metadata.NewUpload, lost error) ([]storage.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookUpTime)
+	defer cancel()
 	records := make([]storage.Record, len(files))
 	for i, f := range files {
 		r, err := s.rows.Stat(ctx, ws, f.FileID)

@@ -17,11 +17,14 @@ import (
 // the store fails. The reader does the same for a transfer that breaks.
 func (s *Store) openObject(ctx context.Context, key string, span storage.Range) (io.ReadCloser, error) {
 	r := &resumingReader{ctx: ctx, s: s, key: key, rest: span}
-	if err := r.open(); err != nil {
+	if err := r.open(ctx); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
+
+// errNoAnswer is the cause of an opening's end after ReadPatience.
+var errNoAnswer = errors.New("object store does not answer")
 
 // resumingReader reads an object to its end although single transfers may
 // break: it opens the rest again from where it stood.
@@ -31,25 +34,35 @@ type resumingReader struct {
 	key  string
 	rest storage.Range
 	cur  io.ReadCloser
+	stop context.CancelCauseFunc // ends the transfer of cur
 }
 
-func (r *resumingReader) open() error {
+func (r *resumingReader) open(parent context.Context) error {
+	// The transfer goes on under the context that it was opened with, so that
+	// gets no deadline but is cancelled unless the opening succeeds in time.
+	ctx, stop := context.WithCancelCause(parent)
+	patience := time.AfterFunc(r.s.readPatience, func() { stop(errNoAnswer) })
 	attempt := func() (io.ReadCloser, error) {
-		rc, err := r.s.objects.Open(r.ctx, r.key, r.rest.Offset, r.rest.Length)
+		rc, err := r.s.objects.Open(ctx, r.key, r.rest.Offset, r.rest.Length)
 		if errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrRange) {
 			return nil, backoff.Permanent(err)
 		}
 		return rc, err
 	}
-	rc, err := backoff.Retry(r.ctx, attempt,
+	rc, err := backoff.Retry(ctx, attempt,
 		backoff.WithBackOff(&backoff.ExponentialBackOff{
 			InitialInterval: 100 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: 2 * time.Second,
 		}),
 		backoff.WithMaxElapsedTime(r.s.readPatience))
+	if !patience.Stop() && err == nil {
+		_ = rc.Close()
+		err = errNoAnswer
+	}
 	if err != nil {
+		stop(err)
 		return fmt.Errorf("open object %s at %d: %w", r.key, r.rest.Offset, err)
 	}
-	r.cur = rc
+	r.cur, r.stop = rc, stop
 	return nil
 }
 
@@ -70,14 +83,18 @@ func (r *resumingReader) Read(p []byte) (int, error) {
 		case fresh:
 			return 0, fmt.Errorf("read object %s at %d: %w", r.key, r.rest.Offset, unexpected(err))
 		}
-		_ = r.cur.Close()
-		if err := r.open(); err != nil {
+		_ = r.Close()
+		if err := r.open(r.ctx); err != nil {
 			return 0, err
 		}
 	}
 }
 
-func (r *resumingReader) Close() error { return r.cur.Close() }
+func (r *resumingReader) Close() error {
+	err := r.cur.Close()
+	r.stop(context.Canceled)
+	return err
+}
 
 // unexpected keeps a premature end from passing for the real one.
 func unexpected(err error) error {

@@ -52,8 +52,10 @@ type Config struct {
 	// inline, and InlineMaxBytes is the per-file cap.
 	Objects blob.Store
 
-	// Budget bounds the bytes of inline content held at once. Required where
-	// anything can go inline. It should be the pool that Objects draws from.
+	// Budget bounds the bytes of inline content held at once, copies included
+	// (InlineCopies). Required where anything can go inline; a batch that needs
+	// more than there is at all fails. It should be the pool that Objects draws
+	// from, with ReservableBytes of about half where both placements occur.
 	Budget Budget
 
 	// InlineMaxBytes is the largest file kept in its row. 0: none.
@@ -76,8 +78,9 @@ type Config struct {
 	FilesInFlight int
 
 	// ReadPatience bounds how long Open, or a reader whose transfer broke, keeps
-	// asking the object store before it gives up: pollers treat any failure as
-	// final, and wait 15 s for headers (contract 7.2). Default 10 s.
+	// asking the object store before it gives up, whether that fails or does not
+	// answer: pollers treat any failure as final, and wait 15 s for headers
+	// (contract 7.2). Default 10 s.
 	ReadPatience time.Duration
 
 	// Now is the clock that ages of objects are measured with. Default time.Now.
@@ -88,9 +91,18 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// InlineCopies is how many times inline content is in memory while its row is
+// written: as it was read, as the statement's parameter, and as the message to
+// PostgreSQL. Batches take that many times their inline bytes from the Budget.
+const InlineCopies = 3
+
 // commitTime bounds the transaction that makes a batch visible. It is not cut
 // short when the client leaves, because then nobody could tell what became of it.
 const commitTime = 15 * time.Second
+
+// lookUpTime bounds the question what became of a commit. It is on top of
+// commitTime, which may be what cut the answer off.
+const lookUpTime = 5 * time.Second
 
 // discardTime bounds the removal of what a failed batch left.
 const discardTime = 30 * time.Second

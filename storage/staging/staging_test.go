@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/molecule-ai/pendinguploads/blob"
@@ -79,6 +80,25 @@ func TestACommitWhoseAnswerIsLostIsFoundByLooking(t *testing.T) {
 	}
 	if got, err := s.Get(t.Context(), ws, r.FileID); err != nil || got.Content.Size != 5 || len(keysOf(t, objects)) != 1 {
 		t.Errorf("%+v, %v, objects %v", got, err, keysOf(t, objects))
+	}
+}
+
+// late takes until the caller's time is over, and commits all the same.
+type late struct{ *metadata.Uploads }
+
+func (l late) Insert(ctx context.Context, ws storage.WorkspaceID, uploads []metadata.NewUpload) ([]storage.Record, error) {
+	if _, err := l.Uploads.Insert(context.WithoutCancel(ctx), ws, uploads); err != nil {
+		return nil, err
+	}
+	<-ctx.Done()
+	return nil, fmt.Errorf("%w: %w", metadata.ErrCommitUnknown, ctx.Err())
+}
+
+func TestACommitThatTookAllItsTimeIsLookedFor(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, late{newRows(t)}, memblob.New())
+	if _, err := s.Put(t.Context(), workspace(t), storage.Upload{Filename: "a", Body: strings.NewReader("hello")}); err != nil {
+		t.Errorf("the rows are there: %v", err)
 	}
 }
 
@@ -170,6 +190,28 @@ func TestReadingRetriesAndResumes(t *testing.T) {
 	}
 }
 
+// silent is an object store that does not answer when asked for an object.
+type silent struct{ blob.Store }
+
+func (silent) Open(ctx context.Context, _ string, _, _ int64) (io.ReadCloser, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestPatienceWithAStoreThatDoesNotAnswerEnds(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, newRows(t), silent{memblob.New()})
+	r, err := s.Put(t.Context(), workspace(t), storage.Upload{Filename: "a", Body: strings.NewReader("hello")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := r.Content.Open(ctx, storage.Range{}); err == nil || ctx.Err() != nil {
+		t.Errorf("%v after %v of patience", err, 2*time.Second)
+	}
+}
+
 func TestAnObjectThatEndsEarlyIsNotAWholeFile(t *testing.T) {
 	t.Parallel()
 	objects := memblob.New()
@@ -244,6 +286,29 @@ func (g *gate) Put(ctx context.Context, key string, body io.Reader, opts blob.Pu
 	return g.Store.Put(ctx, key, bytes.NewReader(b), opts)
 }
 
+// The object store's clock is far behind: what it dates a day back was put just now
+// and waits for the commit of its row.
+func TestAClockThatIsBehindMakesNoOrphans(t *testing.T) {
+	t.Parallel()
+	f, err := storage.NewFileID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := memblob.New()
+	key := prefix + "/" + workspace(t).String() + "/" + f.String()
+	putObject(t, objects, key)
+	if err := objects.SetModified(key, time.Now().Add(-24*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	s := newStore(t, newRows(t), objects)
+	if r, err := s.SweepOrphans(t.Context(), time.Hour); err != nil || r.Total() != 0 {
+		t.Errorf("%+v, %v; want nothing", r, err)
+	}
+	if keys := keysOf(t, objects); len(keys) != 1 {
+		t.Errorf("objects %v, want %s", keys, key)
+	}
+}
+
 func TestFilesOfABatchArePutSideBySide(t *testing.T) {
 	t.Parallel()
 	g := &gate{Store: memblob.New(), want: 4, open: make(chan struct{})}
@@ -258,6 +323,86 @@ func TestFilesOfABatchArePutSideBySide(t *testing.T) {
 		t.Fatalf("fewer than %d puts were in flight: %v", g.want, err)
 	}
 }
+
+// buffered is an object store that holds a part buffer while it puts.
+type buffered struct {
+	blob.Store
+	pool *blob.Pool
+}
+
+func (b buffered) Put(ctx context.Context, key string, body io.Reader, opts blob.PutOptions) error {
+	buf, err := b.pool.Get(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.pool.Put(buf)
+	return b.Store.Put(ctx, key, body, opts)
+}
+
+// All memory that may go to inline content is reserved, and every batch that has
+// some is in the middle of a file for the object store. Those go on side by side,
+// and the batches behind them come in when they are done.
+func TestSaturatedByReservationsFilesStillFindBuffers(t *testing.T) {
+	t.Parallel()
+	const part, share, batches = staging.InlineCopies << 10, 4, 10
+	pool, err := blob.NewPool(blob.PoolConfig{PartBytes: part, BudgetBytes: 2 * share * part, ReservableBytes: share * part, MaxWait: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := staging.New(staging.Config{
+		Rows: newRows(t), Objects: buffered{memblob.New(), pool}, Budget: pool, InlineMaxBytes: 16, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var reserved, inside atomic.Int32
+	saturated, all := make(chan struct{}), make(chan struct{})
+	var group sync.WaitGroup
+	group.Go(func() {
+		defer close(saturated)
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for int(reserved.Load())+pool.Stats().Waiting < batches && ctx.Err() == nil {
+			<-tick.C
+		}
+	})
+	for range batches {
+		group.Go(func() {
+			small := io.MultiReader(strings.NewReader("inline"), readerFunc(func([]byte) (int, error) {
+				reserved.Add(1)
+				<-saturated // every other batch has its reservation or waits for it
+				return 0, io.EOF
+			}))
+			large := io.MultiReader(bytes.NewReader(make([]byte, 100)), readerFunc(func([]byte) (int, error) {
+				if inside.Add(1) == share {
+					close(all)
+				}
+				select {
+				case <-all:
+					return 0, io.EOF
+				case <-ctx.Done():
+					return 0, ctx.Err()
+				}
+			}))
+			_, err := s.PutBatch(ctx, workspace(t), storage.Batch{MaxBytes: part / staging.InlineCopies, Uploads: storage.Files(
+				storage.Upload{Filename: "small", Body: small},
+				storage.Upload{Filename: "large", Body: large})})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if st := pool.Stats(); st.InUseBytes != 0 {
+		t.Errorf("%d bytes were not given back", st.InUseBytes)
+	}
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestAnUploadThatTakesTooLongEnds(t *testing.T) {
 	t.Parallel()
@@ -289,6 +434,31 @@ func TestNewNamesWhatIsWrong(t *testing.T) {
 	} {
 		if _, err := staging.New(cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want an error about %s", err, want)
+		}
+	}
+}
+
+// quick is an object store that has answered before anybody can wait for it.
+type quick struct{ blob.Store }
+
+func (quick) Put(_ context.Context, _ string, body io.Reader, _ blob.PutOptions) error {
+	_, err := io.Copy(io.Discard, body)
+	return err
+}
+
+// A failed put and the end of its body are known at the same moment: whichever
+// is looked at first, the file must not count. The order is left to chance by the
+// scheduler, so it is tried often.
+func TestABodyThatBreaksIsNeverTakenForAWholeFile(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, newRows(t), quick{memblob.New()})
+	broken := errors.New("connection reset")
+	for i := range 3000 {
+		body := io.MultiReader(strings.NewReader("beginning"), iotest.ErrReader(broken))
+		_, err := s.Put(t.Context(), workspace(t), storage.Upload{Filename: "a", Body: body})
+		var file *storage.FileError
+		if !errors.Is(err, broken) || !errors.As(err, &file) {
+			t.Fatalf("try %d: %v, want the body's own error", i, err)
 		}
 	}
 }

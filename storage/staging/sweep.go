@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/molecule-ai/pendinguploads/metadata"
 	"github.com/molecule-ai/pendinguploads/storage"
 )
@@ -34,13 +36,15 @@ func (s *Store) Sweep(ctx context.Context, retention time.Duration, limit int) (
 }
 
 // SweepOrphans implements storage.Sweeper. Ages are measured between the
-// object store's times and Config.Now.
+// object store's times and Config.Now, and between the time in the file id and
+// Config.Now: a store whose clock is behind must not make a running upload look
+// old.
 func (s *Store) SweepOrphans(ctx context.Context, grace time.Duration) (storage.OrphanResult, error) {
 	var result storage.OrphanResult
 	if s.objects == nil {
 		return result, nil
 	}
-	if longest := s.maxUploadTime + commitTime; grace <= longest {
+	if longest := s.maxUploadTime + commitTime + lookUpTime; grace <= longest {
 		return result, fmt.Errorf("orphan grace period is %v, want more than %v: a running upload must not lose its objects", grace, longest)
 	}
 	before := s.now().Add(-grace)
@@ -51,7 +55,7 @@ func (s *Store) SweepOrphans(ctx context.Context, grace time.Duration) (storage.
 		if err != nil {
 			return result, fmt.Errorf("list unfinished uploads: %w", err)
 		}
-		if _, ours := s.keys.parse(u.Key); !ours || !u.Initiated.Before(before) {
+		if id, ours := s.keys.parse(u.Key); !ours || !u.Initiated.Before(before) || !madeBefore(id.File, before) {
 			continue
 		}
 		if err := s.objects.AbortUnfinished(ctx, u); err != nil {
@@ -60,6 +64,16 @@ func (s *Store) SweepOrphans(ctx context.Context, grace time.Duration) (storage.
 		result.Uploads++
 	}
 	return result, nil
+}
+
+// madeBefore reports whether a file id was made before t; an id that does not say
+// when, which is none of ours, was.
+func madeBefore(f storage.FileID, t time.Time) bool {
+	id := uuid.UUID(f)
+	if id.Version() != 7 {
+		return true
+	}
+	return time.Unix(id.Time().UnixTime()).Before(t)
 }
 
 func (s *Store) sweepOrphanObjects(ctx context.Context, before time.Time, result *storage.OrphanResult) error {
@@ -88,7 +102,7 @@ func (s *Store) sweepOrphanObjects(ctx context.Context, before time.Time, result
 			return fmt.Errorf("list objects: %w", err)
 		}
 		id, ours := s.keys.parse(o.Key)
-		if !ours || !o.LastModified.Before(before) {
+		if !ours || !o.LastModified.Before(before) || !madeBefore(id.File, before) {
 			continue
 		}
 		if old = append(old, id); len(old) == orphanBatch {

@@ -49,6 +49,29 @@ var orphanTests = []subtest{
 		}
 		wantContent(t, kept, noise(6*storage.MiB))
 	}},
+	{"an unfinished upload is aborted after the grace period, nothing else is", func(t *testing.T, open Open) {
+		h := open(t, Options{})
+		if h.PutUnfinished == nil {
+			return
+		}
+		ws := newWorkspace(t)
+		kept := put(t, h, ws, noise(6*storage.MiB))
+		h.PutUnfinished(t, h.Key(ws, newFile(t)))
+		strangers := []string{"somebody/else's", h.Key(ws, newFile(t)) + ".bak"}
+		for _, key := range strangers {
+			h.PutUnfinished(t, key)
+		}
+		all := len(h.Objects(t))
+		if r, err := h.Sweeper.SweepOrphans(t.Context(), time.Hour); err != nil || r.Total() != 0 || len(h.Objects(t)) != all {
+			t.Fatalf("a young upload: %+v, %v, %v", r, err, h.Objects(t))
+		}
+		h.AgeObjects(2 * time.Hour)
+		r, err := h.Sweeper.SweepOrphans(t.Context(), time.Hour)
+		if err != nil || r != (storage.OrphanResult{Uploads: 1}) || len(h.Objects(t)) != all-1 {
+			t.Errorf("an old upload: %+v, %v, %v", r, err, h.Objects(t))
+		}
+		wantContent(t, kept, noise(6*storage.MiB))
+	}},
 	{"a grace period that an upload could outlast is refused", func(t *testing.T, open Open) {
 		h := open(t, Options{})
 		if h.Objects == nil {

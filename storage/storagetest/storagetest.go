@@ -64,7 +64,12 @@ type Harness struct {
 	PutObject func(t *testing.T, key string)
 	Key       func(ws storage.WorkspaceID, f storage.FileID) string
 
-	// AgeObjects makes all objects look d older to the Sweeper. Nil with Objects.
+	// PutUnfinished begins an upload under a raw key and neither completes nor
+	// aborts it. Nil where the object store has no such thing, and with Objects.
+	PutUnfinished func(t *testing.T, key string)
+
+	// AgeObjects makes all objects, and unfinished uploads, look d older to the
+	// Sweeper. Nil with Objects.
 	AgeObjects func(d time.Duration)
 }
 
