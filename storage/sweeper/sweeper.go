@@ -1,16 +1,19 @@
 // Package sweeper runs removal in the background: acked and expired uploads,
 // what crashes left in the object store, and old entries of the activity feed.
 //
-// Run calls Once at once and then after every interval until its context ends.
+// Run calls Once at once and then after every interval until its context ends; a
+// batch that is under way then is finished.
 // Any number of replicas may run it on one database: rows are shared out with
 // row locks, and deleting an orphan twice is harmless.
 package sweeper
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,8 +38,8 @@ type Config struct {
 	Interval time.Duration
 	// RunTime bounds one run (contract 9.3). Default 30 s.
 	RunTime time.Duration
-	// BatchTime bounds one batch; a batch that does not make it is tried again
-	// with half the rows. Default 10 s.
+	// BatchTime bounds one batch; a batch that does not make it, or fails, is tried
+	// again with half the rows. Default 10 s.
 	BatchTime time.Duration
 	// BatchSize is how many rows are taken at a time. Default 500.
 	BatchSize int
@@ -77,6 +80,9 @@ type Sweeper struct {
 
 // minBatch is how far batches shrink.
 const minBatch = 8
+
+// errPanic is the error of a step that panicked.
+var errPanic = errors.New("panic")
 
 // New returns a Sweeper. It does no I/O.
 func New(cfg Config) (*Sweeper, error) {
@@ -164,7 +170,8 @@ func (s *Sweeper) report(ctx context.Context, r Result, err error) {
 
 // Once does one run: everything that is due now, orphans and the feed when their
 // own intervals have passed. What was removed before an error is in the result.
-// It must not run twice at the same time on one Sweeper.
+// A panic of one step is an error of that step. It must not run twice at the same
+// time on one Sweeper.
 func (s *Sweeper) Once(ctx context.Context) (Result, error) {
 	var r Result
 	if err := ctx.Err(); err != nil {
@@ -174,6 +181,13 @@ func (s *Sweeper) Once(ctx context.Context) (Result, error) {
 	step := func(what string, limit time.Duration, f func(context.Context) error) {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
+		defer func() {
+			if p := recover(); p != nil {
+				s.cfg.Logger.LogAttrs(ctx, slog.LevelError, "sweep panicked", slog.String("step", what),
+					slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+				errs = append(errs, fmt.Errorf("%s: %w: %v", what, errPanic, p))
+			}
+		}()
 		if err := f(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", what, err))
 		}
@@ -207,32 +221,45 @@ func (s *Sweeper) Once(ctx context.Context) (Result, error) {
 	return r, err
 }
 
-// uploads sweeps batch after batch until nothing is due.
+// uploads sweeps batch after batch until nothing is due. Batches shrink not only
+// after a timeout: one object that cannot be deleted keeps the rows of its whole
+// batch, so the smaller the batch, the fewer stay with it. A failure that is no
+// timeout is told even when the smaller batches went well.
 func (s *Sweeper) uploads(ctx context.Context, total *storage.SweepResult) error {
+	var failure error
 	for {
 		size := s.batch
 		r, err := s.sweepBatch(ctx, size)
 		total.Acked += r.Acked
 		total.Expired += r.Expired
-		switch {
-		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && size > minBatch:
+		if err != nil {
+			if failure == nil && (size <= minBatch || !errors.Is(err, context.DeadlineExceeded)) {
+				failure = err
+			}
+			if size <= minBatch || ctx.Err() != nil {
+				return cmp.Or(failure, err)
+			}
 			s.batch = max(size/2, minBatch)
 			continue
-		case err != nil:
-			return err
 		}
 		s.batch = min(size*2, s.cfg.BatchSize)
 		if r.Total() < size {
-			return nil
+			return failure
 		}
 		if err := ctx.Err(); err != nil {
-			return err
+			return cmp.Or(failure, err)
 		}
 	}
 }
 
+// sweepBatch takes one batch. When the service stops meanwhile, the batch is
+// finished within the time that it has anyway.
 func (s *Sweeper) sweepBatch(ctx context.Context, size int) (storage.SweepResult, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.BatchTime)
+	end := time.Now().Add(s.cfg.BatchTime)
+	if run, ok := ctx.Deadline(); ok && run.Before(end) {
+		end = run
+	}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), end)
 	defer cancel()
 	return s.cfg.Storage.Sweep(ctx, s.cfg.Retention, size)
 }

@@ -128,8 +128,9 @@ func TestRunDoesNothingWithACancelledContext(t *testing.T) {
 func TestRunSurvivesErrors(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		st := &script{sweep: func(_ context.Context, n, _ int) (storage.SweepResult, error) {
-			if n == 1 {
+		start := time.Now()
+		st := &script{sweep: func(context.Context, int, int) (storage.SweepResult, error) {
+			if time.Now().Equal(start) {
 				return storage.SweepResult{}, errors.New("database is away")
 			}
 			return storage.SweepResult{Acked: 2, Expired: 3}, nil
@@ -220,6 +221,87 @@ func TestBatchesShrinkAfterATimeoutAndGrowAgain(t *testing.T) {
 				t.Fatalf("batches of %v, want %v", limits, want)
 			}
 		}
+	})
+}
+
+// One object that cannot be deleted fails every batch that its row is in; the
+// store puts such rows at the end of the queue.
+func TestOneBadRowDoesNotKeepTheOthersFromBeingSwept(t *testing.T) {
+	t.Parallel()
+	refused := errors.New("object is locked")
+	good, bad := 300, 1
+	st := &script{}
+	st.sweep = func(_ context.Context, _, limit int) (storage.SweepResult, error) {
+		if limit > good && bad > 0 {
+			return storage.SweepResult{}, refused
+		}
+		n := min(limit, good)
+		good -= n
+		return storage.SweepResult{Expired: n}, nil
+	}
+	r, err := newSweeper(t, sweeper.Config{Storage: st}).Once(t.Context())
+	if !errors.Is(err, refused) || good >= 8 || r.Expired != 300-good {
+		t.Errorf("%+v, %v; %d good rows are left, want fewer than the smallest batch", r, err, good)
+	}
+}
+
+func TestAFailureIsToldThoughSmallerBatchesWentWell(t *testing.T) {
+	t.Parallel()
+	lost := errors.New("connection reset")
+	st := &script{sweep: func(_ context.Context, n, limit int) (storage.SweepResult, error) {
+		if n == 1 {
+			return storage.SweepResult{}, lost
+		}
+		return storage.SweepResult{Acked: 5}, nil
+	}}
+	reg := prometheus.NewRegistry()
+	r, err := newSweeper(t, sweeper.Config{Storage: st, Metrics: reg}).Once(t.Context())
+	if !errors.Is(err, lost) || r.Acked != 5 {
+		t.Errorf("%+v, %v; want the rows and the failure", r, err)
+	}
+	wantSwept(t, reg, 5, 0, 1)
+}
+
+func TestAPanicIsAFailedStep(t *testing.T) {
+	t.Parallel()
+	st := &script{sweep: func(context.Context, int, int) (storage.SweepResult, error) { panic("boom") }}
+	feed := &pruner{left: 3}
+	reg := prometheus.NewRegistry()
+	var log bytes.Buffer
+	s := newSweeper(t, sweeper.Config{Storage: st, Feed: feed, Metrics: reg, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	r, err := s.Once(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "boom") || r.Feed != 3 || st.looks != 1 {
+		t.Errorf("%+v, %v, %d looks; want an error and the other steps", r, err, st.looks)
+	}
+	wantSwept(t, reg, 0, 0, 1)
+	if !strings.Contains(log.String(), "sweeper_test.go") {
+		t.Errorf("the log does not say where:\n%s", log.String())
+	}
+}
+
+func TestABatchUnderWayIsFinishedWhenTheServiceStops(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		st := &script{sweep: func(ctx context.Context, _, limit int) (storage.SweepResult, error) {
+			select {
+			case <-ctx.Done():
+				return storage.SweepResult{}, ctx.Err()
+			case <-time.After(5 * time.Second):
+				return storage.SweepResult{Acked: 1, Expired: limit - 1}, nil
+			}
+		}}
+		reg := prometheus.NewRegistry()
+		s := newSweeper(t, sweeper.Config{Storage: st, BatchSize: 4, Metrics: reg})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); s.Run(ctx) }()
+		synctest.Wait()
+		cancel()
+		<-done
+		if n := len(st.seen()); n != 1 || st.looks != 0 {
+			t.Errorf("%d batches and %d looks for orphans, want the batch under way alone", n, st.looks)
+		}
+		wantSwept(t, reg, 1, 3, 0)
 	})
 }
 
