@@ -33,16 +33,16 @@ type sender struct {
 // a2a answers POST /workspaces/{id}/a2a. The order of the checks is the
 // contract's (2.9).
 func (s *Server) a2a(w http.ResponseWriter, r *http.Request) error {
-	if r.ContentLength > a2aBodyBytes {
-		return errBodyTooLarge.with("max_bytes", a2aBodyBytes)
-	}
 	r.Body = io.NopCloser(s.slowReader(w, r.Body))
+	if r.ContentLength > a2aBodyBytes {
+		return tooLarge(r, a2aBodyBytes)
+	}
 	from, err := s.admit(r)
 	if err != nil {
 		if r.ContentLength < 0 {
 			// Whether it is too large comes first, and shows only at its end.
 			if n, _ := io.CopyN(io.Discard, r.Body, a2aBodyBytes+1); n > a2aBodyBytes {
-				return errBodyTooLarge.with("max_bytes", a2aBodyBytes)
+				return tooLarge(r, a2aBodyBytes)
 			}
 		}
 		return err

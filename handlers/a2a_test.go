@@ -217,6 +217,16 @@ func TestA2ABodyCap(t *testing.T) {
 			}
 		}
 	}
+	// A sender that looks at the answer only when all is written gets it too.
+	far := []byte(exact + exact)
+	for _, tok := range []string{token, "wrong"} {
+		for _, chunked := range []bool{false, true} {
+			got := w.writeThenRead("/workspaces/"+ws.String()+"/a2a", tok, "application/json", far, chunked)
+			if got.status != 413 || !strings.Contains(got.body, `"max_bytes":16777216`) {
+				t.Errorf("32 MiB, token %q, chunked %v: %d %s", tok, chunked, got.status, got.body)
+			}
+		}
+	}
 }
 
 func TestHierarchyDecidesWhoMayTalk(t *testing.T) {

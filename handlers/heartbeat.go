@@ -25,7 +25,7 @@ func (s *Server) heartbeat(w http.ResponseWriter, r *http.Request) error {
 	}
 	beat := metadata.Heartbeat{
 		ID: id, ErrorRate: req.ErrorRate, SampleError: req.SampleError,
-		UptimeSeconds: req.UptimeSeconds, CurrentTask: req.CurrentTask,
+		UptimeSeconds: (*int64)(req.UptimeSeconds), CurrentTask: req.CurrentTask,
 	}
 	if req.ActiveTasks != nil {
 		tasks := int(*req.ActiveTasks)

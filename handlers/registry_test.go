@@ -214,6 +214,27 @@ func TestRegisterLeavesRemovedPausedAndHibernatedRowsAlone(t *testing.T) {
 	}
 }
 
+// A pause is no lock-out: whoever is paused and has lost every token bootstraps
+// like anybody else, and the row stays as it is.
+func TestPausedWorkspaceWithoutTokensBootstraps(t *testing.T) {
+	t.Parallel()
+	w := newServer(t, openRegistration)
+	for _, status := range []string{"paused", "hibernated"} {
+		ws, _, err := w.workspaces.Create(t.Context(), metadata.NewWorkspace{DeliveryMode: "poll", Status: status}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		reg, got := w.register("", `{"id":"`+ws.ID.String()+`","agent_card":{"name":"new"}}`)
+		if got.status != 200 || reg.AuthToken == nil {
+			t.Fatalf("%s: %d %s, want a token", status, got.status, got.body)
+		}
+		w.feed(ws.ID, *reg.AuthToken, "")
+		if n := w.count(`SELECT count(*) FROM workspaces WHERE id = $1 AND status = $2 AND agent_card IS NULL`, ws.ID.String(), status); n != 1 {
+			t.Errorf("%s: the row was changed", status)
+		}
+	}
+}
+
 func TestClosedRegistration(t *testing.T) {
 	t.Parallel()
 	w := newServer(t, func(c *handlers.Config) { c.JoinToken = "join-us" })
@@ -311,7 +332,11 @@ func TestHeartbeat(t *testing.T) {
 	if got.status != 200 || !strings.HasPrefix(got.body, `{"status":"ok","generation":0,"platform_inbound_secret":"`) {
 		t.Errorf("heartbeat: %d %s", got.status, got.body)
 	}
-	full := `{"workspace_id":"` + ws.String() + `","error_rate":0.5,"sample_error":"e","active_tasks":3,"uptime_seconds":7,"current_task":"secret work"}`
+	full := `{"workspace_id":"` + ws.String() + `","error_rate":1,"uptime_seconds":61.75,"active_tasks":2.0,"unknown":[]}`
+	if got := beat(token, full); got.status != 200 || w.count(`SELECT uptime_seconds FROM workspaces WHERE id = $1`, ws.String()) != 61 {
+		t.Errorf("heartbeat with fractions: %d %s", got.status, got.body)
+	}
+	full = `{"workspace_id":"` + ws.String() + `","error_rate":0.5,"sample_error":"e","active_tasks":3,"uptime_seconds":7,"current_task":"secret work"}`
 	if got := beat(token, full); got.status != 200 {
 		t.Errorf("full heartbeat: %d %s", got.status, got.body)
 	}

@@ -44,7 +44,7 @@ type PostActivity struct {
 	SourceID     string          `json:"source_id"`
 	Status       string          `json:"status"`
 	ErrorDetail  *string         `json:"error_detail"`
-	DurationMS   *int32          `json:"duration_ms"`
+	DurationMS   *Int32          `json:"duration_ms"`
 	RequestBody  json.RawMessage `json:"request_body"`
 	ResponseBody json.RawMessage `json:"response_body"`
 	Metadata     json.RawMessage `json:"metadata"` // stands in for request_body

@@ -25,8 +25,8 @@ type Heartbeat struct {
 	WorkspaceID   string   `json:"workspace_id"`
 	ErrorRate     *float64 `json:"error_rate,omitempty"`
 	SampleError   *string  `json:"sample_error,omitempty"`
-	ActiveTasks   *int32   `json:"active_tasks,omitempty"`
-	UptimeSeconds *int64   `json:"uptime_seconds,omitempty"`
+	ActiveTasks   *Int32   `json:"active_tasks,omitempty"`
+	UptimeSeconds *Int64   `json:"uptime_seconds,omitempty"`
 	CurrentTask   *string  `json:"current_task,omitempty"`
 }
 
