@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -164,6 +165,9 @@ func TestMigrateUpStatusDown(t *testing.T) {
 func TestServeRefusesAnOldSchemaUnlessItMayMigrate(t *testing.T) {
 	t.Parallel()
 	env := []string{"DATABASE_URL=" + devstack.EmptyDatabase(t), "LISTEN_ADDR=127.0.0.1:0"}
+	if _, stderr, code := result(t, env, "sweep"); code != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "migrate up") {
+		t.Errorf("sweep: exit code %d:\n%s", code, stderr)
+	}
 	_, stderr, code := result(t, env, "serve")
 	lines := strings.Split(strings.TrimSpace(stderr), "\n")
 	if last := lines[len(lines)-1]; code != 1 || !strings.Contains(last, "migrate up") {
@@ -171,6 +175,31 @@ func TestServeRefusesAnOldSchemaUnlessItMayMigrate(t *testing.T) {
 	}
 	p := serve(t, append(env, "MIGRATE=true"))
 	p.stop(t)
+}
+
+func TestAnUnreachableServerIsNamedInOneLine(t *testing.T) {
+	t.Parallel()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := l.Addr().String() // once it is closed
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db := "DATABASE_URL=" + devstack.Database(t)
+	s := s3Env(devstack.S3{Bucket: "files", Endpoint: "http://" + nobody, Region: "us-east-1", PathStyle: true, AccessKey: "somebody", SecretKey: "hunter22"})
+	for _, args := range [][]string{{"serve"}, {"sweep"}} {
+		for want, env := range map[string][]string{
+			"S3_ENDPOINT":  append(s, db, "LISTEN_ADDR=127.0.0.1:0"),
+			"DATABASE_URL": {"DATABASE_URL=postgres://u:hunter22@" + nobody + "/x"},
+		} {
+			_, stderr, code := result(t, env, args...)
+			if code != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, want) || !strings.Contains(stderr, nobody) || strings.Contains(stderr, "hunter22") {
+				t.Errorf("%v: exit code %d, want one line with %s:\n%s", args, code, want, stderr)
+			}
+		}
+	}
 }
 
 func TestABucketThatIsAbsentIsAnErrorOrIsCreated(t *testing.T) {

@@ -404,6 +404,50 @@ func TestSweepPrintsItsCounts(t *testing.T) {
 	p.stop(t)
 }
 
+func TestSweepThatCannotReachTheObjectsKeepsTheRows(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	p := serve(t, s.env)
+	u := s.beginUpload(t, p)
+	if _, err := io.WriteString(u.part, "content"); err != nil {
+		t.Fatal(err)
+	}
+	if status := u.finish(t); status != http.StatusOK {
+		t.Fatalf("upload: %d %s", status, u.reply)
+	}
+	p.stop(t)
+	conn, err := pgx.Connect(t.Context(), s.database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	if _, err := conn.Exec(t.Context(), "UPDATE pending_uploads SET expires_at = now() - interval '1 hour'"); err != nil {
+		t.Fatal(err)
+	}
+	absent, forged := s.s3, s.s3
+	absent.Bucket += "-absent"
+	forged.SecretKey = "not-the-secret-of-this-key"
+	for want, env := range map[string][]string{
+		"no object store is configured": nil,
+		"bucket not found":              s3Env(absent),
+		"403":                           s3Env(forged),
+	} {
+		_, stderr, code := result(t, append(env, "DATABASE_URL="+s.database), "sweep")
+		if code != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, want) || strings.Contains(stderr, forged.SecretKey) {
+			t.Errorf("exit code %d, want one line with %q:\n%s", code, want, stderr)
+		}
+		if rows := s.rows(t, "pending_uploads"); rows != 1 {
+			t.Fatalf("%d rows after a sweep that failed, want 1", rows)
+		}
+	}
+	if out := want0(t, s.env, "sweep"); !strings.HasPrefix(out, "acked=0 expired=1 ") {
+		t.Errorf("the same with the right store: %q", out)
+	}
+	if n, _ := s.inBucket(t); n != 0 || s.rows(t, "pending_uploads") != 0 {
+		t.Errorf("%d objects and %d rows are left", n, s.rows(t, "pending_uploads"))
+	}
+}
+
 func TestHealthcheck(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)

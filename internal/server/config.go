@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/molecule-ai/pendinguploads/storage"
+	"github.com/molecule-ai/pendinguploads/storage/staging"
 )
 
 // Config is everything that can be set, by flag or environment. Sizes are in
@@ -52,7 +53,7 @@ type Uploads struct {
 	UploadTTL         time.Duration `env:"UPLOAD_TTL" default:"24h" help:"How long a file waits to be acked."`
 	ReadAfterAck      bool          `env:"READ_AFTER_ACK" help:"Keep acked files readable until they are swept, for canvases that are reloaded and files that agents show."`
 	InlineMaxBytes    int64         `env:"INLINE_MAX_BYTES" default:"0" help:"Files up to this many bytes stay in PostgreSQL."`
-	UploadMemoryBytes int64         `env:"UPLOAD_MEMORY_BYTES" default:"268435456" help:"Bytes that all running uploads may hold; beyond it they wait, then get 503."`
+	UploadMemoryBytes int64         `env:"UPLOAD_MEMORY_BYTES" default:"268435456" help:"Bytes that all running uploads may hold; beyond it they wait, then get 503. Content kept in PostgreSQL counts three times."`
 	MaxUploadTime     time.Duration `env:"MAX_UPLOAD_TIME" default:"30m" help:"Longest upload; less than ORPHAN_GRACE."`
 }
 
@@ -133,12 +134,51 @@ func (u Uploads) validate(inlineOnly bool) error {
 	case u.MaxUploadTime < time.Second:
 		return fmt.Errorf("MAX_UPLOAD_TIME is %v, want 1s or more", u.MaxUploadTime)
 	}
-	inline := min(u.InlineMaxBytes*storage.MaxFilesPerBatch, u.MaxRequestBytes)
-	if inlineOnly {
-		inline = u.MaxRequestBytes
-	}
-	if least := inline + partBytes; u.UploadMemoryBytes < least {
+	if least := u.inlineRequest(inlineOnly) + partBytes; u.UploadMemoryBytes < least {
 		return fmt.Errorf("UPLOAD_MEMORY_BYTES is %d, want %d or more with these limits", u.UploadMemoryBytes, least)
+	}
+	return nil
+}
+
+// inlineRequest is the most memory that the inline content of one request takes.
+func (u Uploads) inlineRequest(inlineOnly bool) int64 {
+	n := u.MaxRequestBytes
+	if !inlineOnly {
+		n = min(min(u.InlineMaxBytes, u.MaxFileBytes)*storage.MaxFilesPerBatch, n)
+	}
+	return n * staging.InlineCopies
+}
+
+// reservable is the share of UPLOAD_MEMORY_BYTES that inline content may take:
+// all but one buffer where nothing else needs memory, else half, or what one
+// request needs, because uploads then need buffers for their larger files too.
+func (u Uploads) reservable(inlineOnly bool) int64 {
+	if inlineOnly {
+		return u.UploadMemoryBytes - partBytes
+	}
+	return min(max(u.UploadMemoryBytes/2, u.inlineRequest(false)), u.UploadMemoryBytes-partBytes)
+}
+
+// validate checks what a single sweep needs too. AckRetention is not among it: a
+// single sweep may take acked rows at once, which is a negative one.
+func (c Cleanup) validate(maxUploadTime time.Duration) error {
+	if c.SweepInterval <= 0 {
+		return fmt.Errorf("SWEEP_INTERVAL is %v, want more than 0", c.SweepInterval)
+	}
+	if c.OrphanGrace <= maxUploadTime+time.Minute {
+		return fmt.Errorf("ORPHAN_GRACE is %v, want more than MAX_UPLOAD_TIME (%v) and a minute", c.OrphanGrace, maxUploadTime)
+	}
+	for _, n := range []struct {
+		name  string
+		value int
+	}{
+		{"ACTIVITY_RETENTION_DAYS", c.ActivityRetentionDays},
+		{"ACTIVITY_HARD_RETENTION_DAYS", c.ActivityHardRetention},
+		{"ACTIVITY_CLEANUP_INTERVAL_HOURS", c.ActivityCleanupIntervalH},
+	} {
+		if n.value < 1 {
+			return fmt.Errorf("%s is %d, want 1 or more", n.name, n.value)
+		}
 	}
 	return nil
 }
@@ -154,6 +194,9 @@ func (c Config) Validate() error {
 	if err := c.Uploads.validate(c.S3Bucket == ""); err != nil {
 		return err
 	}
+	if err := c.Cleanup.validate(c.MaxUploadTime); err != nil {
+		return err
+	}
 	if err := checkURL("PUBLIC_URL", c.PublicURL); err != nil {
 		return err
 	}
@@ -163,19 +206,10 @@ func (c Config) Validate() error {
 		}
 	}
 	for name, d := range map[string]time.Duration{
-		"SWEEP_INTERVAL": c.SweepInterval, "FORWARD_TIMEOUT": c.ForwardTimeout,
-		"SHUTDOWN_TIMEOUT": c.ShutdownTimeout, "WORKSPACE_OFFLINE_AFTER": c.OfflineAfter,
+		"FORWARD_TIMEOUT": c.ForwardTimeout, "SHUTDOWN_TIMEOUT": c.ShutdownTimeout, "WORKSPACE_OFFLINE_AFTER": c.OfflineAfter,
 	} {
 		if d <= 0 {
 			return fmt.Errorf("%s is %v, want more than 0", name, d)
-		}
-	}
-	for name, n := range map[string]int{
-		"ACTIVITY_RETENTION_DAYS": c.ActivityRetentionDays, "ACTIVITY_HARD_RETENTION_DAYS": c.ActivityHardRetention,
-		"ACTIVITY_CLEANUP_INTERVAL_HOURS": c.ActivityCleanupIntervalH,
-	} {
-		if n < 1 {
-			return fmt.Errorf("%s is %d, want 1 or more", name, n)
 		}
 	}
 	switch {
@@ -185,8 +219,6 @@ func (c Config) Validate() error {
 		return fmt.Errorf("RATE_LIMIT is %d, want 0 or more", c.RateLimit)
 	case c.AckRetention < 0:
 		return fmt.Errorf("ACK_RETENTION is %v, want 0 or more", c.AckRetention)
-	case c.OrphanGrace <= c.MaxUploadTime+time.Minute:
-		return fmt.Errorf("ORPHAN_GRACE is %v, want more than MAX_UPLOAD_TIME (%v) and a minute", c.OrphanGrace, c.MaxUploadTime)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -14,6 +15,13 @@ import (
 	"github.com/molecule-ai/pendinguploads/migrations"
 	"github.com/molecule-ai/pendinguploads/storage/staging"
 )
+
+// objectsPatience is how long a start waits for the object store, retries
+// included.
+const objectsPatience = 30 * time.Second
+
+// errNoObjects is the cause of a start's end after objectsPatience.
+var errNoObjects = fmt.Errorf("no answer within %v", objectsPatience)
 
 // partBytes is the size of an upload's part buffer: the least that S3 takes.
 const partBytes = s3blob.MinPartBytes
@@ -48,14 +56,20 @@ func (o Objects) openObjects(ctx context.Context, pool *blob.Pool, log *slog.Log
 	if err != nil {
 		return nil, fmt.Errorf("open S3: %w", err)
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, objectsPatience, errNoObjects)
+	defer cancel()
 	err = store.EnsureBucket(ctx, o.S3CreateBucket)
-	if errors.Is(err, blob.ErrBucketNotFound) && !o.S3CreateBucket {
+	switch {
+	case err == nil:
+		return store, nil
+	case errors.Is(err, blob.ErrBucketNotFound) && !o.S3CreateBucket:
 		return nil, fmt.Errorf("S3_BUCKET: %w (set S3_CREATE_BUCKET to have it created)", err)
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("S3_ENDPOINT: %w: %w", context.Cause(ctx), err)
+	case s3blob.Unreachable(err):
+		return nil, fmt.Errorf("S3_ENDPOINT: cannot be reached: %w", err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("S3_BUCKET: %w", err)
-	}
-	return store, nil
+	return nil, fmt.Errorf("S3_BUCKET: %w", err)
 }
 
 // OpenStaging puts the store of pending uploads together. The announcer may be
@@ -67,7 +81,7 @@ func OpenStaging(ctx context.Context, o Objects, u Uploads, db metadata.DB, anno
 	if err := u.validate(o.S3Bucket == ""); err != nil {
 		return nil, nil, nil, err
 	}
-	pool, err := blob.NewPool(blob.PoolConfig{PartBytes: partBytes, BudgetBytes: u.UploadMemoryBytes})
+	pool, err := blob.NewPool(blob.PoolConfig{PartBytes: partBytes, BudgetBytes: u.UploadMemoryBytes, ReservableBytes: u.reservable(o.S3Bucket == "")})
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("UPLOAD_MEMORY_BYTES: %w", err)
 	}
