@@ -187,7 +187,10 @@ func waitAnswer(ctx context.Context, candidates []string, answers func(ctx conte
 	reached := false
 	for round := 0; ; round++ {
 		var last error
-		for _, addr := range candidates {
+		for i, addr := range candidates {
+			if i > 0 && isName(addr) && (reached || round < nameAfter) {
+				continue
+			}
 			if err := dial(ctx, addr); err != nil {
 				last = err
 				continue
@@ -212,6 +215,16 @@ func waitAnswer(ctx context.Context, candidates []string, answers func(ctx conte
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// nameAfter is the round from which a name is looked up, where addresses come
+// before it: the system's look-up of one that does not exist may go on for
+// seconds after nobody wants it any more.
+const nameAfter = 40
+
+func isName(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	return err == nil && net.ParseIP(host) == nil
 }
 
 // firstAnswer is the first candidate that answers, now that the one given does:

@@ -55,7 +55,7 @@ func Main(m *testing.M, checks ...func() error) {
 			break
 		}
 		if err := check(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
+			fmt.Fprintln(os.Stderr, "devstack: after the tests: "+err.Error())
 			code = 1
 		}
 	}
