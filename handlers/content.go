@@ -7,12 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"mime"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/cenkalti/backoff/v5"
 
@@ -30,15 +26,19 @@ const (
 )
 
 // content serves a pending upload's bytes: all of them with 200, or an error.
-// What fails after the reply has begun cuts the connection, so that a short
-// body never passes for a whole one.
+// Who asks for less by a range or a precondition gets less (selectContent). What
+// fails after the reply has begun cuts the connection, so that a short or a
+// wrong body never passes for a whole one.
 func (s *Server) content(w http.ResponseWriter, r *http.Request) error {
 	ws, f, err := pathFile(r)
 	if err != nil {
 		return err
 	}
-	opened, err := s.openContent(r.Context(), ws, f)
+	opened, err := s.openContent(r, ws, f)
 	switch {
+	case errors.Is(err, errCorrupt):
+		s.noteCorrupt(r, opened.rec)
+		return errStorage.because(err)
 	case errors.Is(err, storage.ErrNotFound):
 		return s.notFound(r, ws, f, s.goneText())
 	case err != nil:
@@ -49,12 +49,24 @@ func (s *Server) content(w http.ResponseWriter, r *http.Request) error {
 		return errStorage.because(err)
 	}
 	defer opened.close()
-	setContentHeaders(w.Header(), opened.rec)
-	w.WriteHeader(http.StatusOK)
-	if r.Method == http.MethodHead {
+	size := opened.rec.Content.Size
+	switch opened.status {
+	case http.StatusPreconditionFailed:
+		return errPreconditionFailed
+	case http.StatusRequestedRangeNotSatisfiable:
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))
+		return errRangeUnsatisfiable.with("size", size)
+	case http.StatusNotModified:
+		setValidators(w.Header(), opened.rec.Content)
+	default:
+		setContentHeaders(w.Header(), opened.rec, opened.selection)
+	}
+	w.WriteHeader(opened.status)
+	if !opened.sends(r) {
 		return nil
 	}
-	if s.copyContent(w, r, opened) {
+	// Who has taken the last byte has all of them, in one piece or in several.
+	if s.copyContent(w, r, opened) && opened.span.Offset+opened.span.Length == size {
 		s.stampFetched(r.Context(), opened.rec)
 	}
 	return nil
@@ -89,8 +101,10 @@ func (s *Server) notFound(r *http.Request, ws storage.WorkspaceID, f storage.Fil
 	return errUploadForeign
 }
 
-// openedContent is content whose first bytes have arrived.
+// openedContent is what a request gets of a file. The first bytes of it have
+// arrived, if it sends any.
 type openedContent struct {
+	selection
 	rec  storage.Record
 	body io.ReadCloser
 	head []byte
@@ -98,16 +112,18 @@ type openedContent struct {
 
 func (o *openedContent) close() { _ = o.body.Close() }
 
-// openContent finds the file and reads the beginning of it, trying again for as
-// long as the client surely waits: both pollers take a failed fetch for final.
-func (s *Server) openContent(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) (*openedContent, error) {
+// openContent finds the file and reads the beginning of what is wanted of it,
+// trying again for as long as the client surely waits: both pollers take a failed
+// fetch for final. With errCorrupt the record is there all the same.
+func (s *Server) openContent(r *http.Request, ws storage.WorkspaceID, f storage.FileID) (*openedContent, error) {
+	ctx := r.Context()
 	policy := backoff.NewExponentialBackOff()
 	policy.InitialInterval = 100 * time.Millisecond
 	policy.MaxInterval = 2 * time.Second
 	deadline := time.Now().Add(s.cfg.Timeouts.Open)
 	return backoff.Retry(ctx, func() (*openedContent, error) {
-		o, err := s.tryOpen(ctx, ws, f, deadline)
-		if errors.Is(err, storage.ErrNotFound) || ctx.Err() != nil {
+		o, err := s.tryOpen(r, ws, f, deadline)
+		if errors.Is(err, storage.ErrNotFound) || errors.Is(err, errCorrupt) || ctx.Err() != nil {
 			return o, backoff.Permanent(err)
 		}
 		return o, err
@@ -115,18 +131,18 @@ func (s *Server) openContent(ctx context.Context, ws storage.WorkspaceID, f stor
 }
 
 // tryOpen is one attempt. One that hangs is cancelled at the deadline; the
-// reader that it returns lives on under ctx.
-func (s *Server) tryOpen(ctx context.Context, ws storage.WorkspaceID, f storage.FileID, deadline time.Time) (*openedContent, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+// reader that it returns lives on under the request's context.
+func (s *Server) tryOpen(r *http.Request, ws storage.WorkspaceID, f storage.FileID, deadline time.Time) (*openedContent, error) {
+	ctx, cancel := context.WithCancelCause(r.Context())
 	expire := time.AfterFunc(time.Until(deadline), func() { cancel(context.DeadlineExceeded) })
-	o, err := s.readHead(ctx, ws, f)
+	o, err := s.readHead(r.WithContext(ctx), ws, f)
 	if !expire.Stop() && err == nil {
 		o.close()
 		err = context.DeadlineExceeded
 	}
 	if err != nil {
 		cancel(err)
-		return nil, err
+		return o, err
 	}
 	o.body = cancelOnClose{o.body, func() { cancel(context.Canceled) }}
 	return o, nil
@@ -142,24 +158,29 @@ func (c cancelOnClose) Close() error {
 	return c.ReadCloser.Close()
 }
 
-func (s *Server) readHead(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) (*openedContent, error) {
+func (s *Server) readHead(r *http.Request, ws storage.WorkspaceID, f storage.FileID) (*openedContent, error) {
 	if s.cfg.Storage == nil {
 		return nil, storage.ErrNotFound
 	}
-	rec, err := s.cfg.Storage.Get(ctx, ws, f)
+	rec, err := s.cfg.Storage.Get(r.Context(), ws, f)
 	if err != nil {
 		return nil, err
 	}
-	body, err := rec.Content.Open(ctx, storage.Range{})
+	o := &openedContent{selection: selectContent(r, rec.Content), rec: rec, body: http.NoBody}
+	if !o.sends(r) {
+		return o, nil
+	}
+	body, err := rec.Content.Open(r.Context(), o.span)
 	if err != nil {
 		return nil, fmt.Errorf("open content of %v: %w", f, err)
 	}
-	head := make([]byte, min(rec.Content.Size, headBytes))
-	if _, err := io.ReadFull(body, head); err != nil {
-		_ = body.Close()
-		return nil, fmt.Errorf("read content of %v: %w", f, err)
+	o.body = verified(body, rec.Content, o.span)
+	o.head = make([]byte, min(o.span.Length, headBytes))
+	if _, err := io.ReadFull(o.body, o.head); err != nil {
+		o.close()
+		return o, fmt.Errorf("read content of %v: %w", f, err)
 	}
-	return &openedContent{rec: rec, body: body, head: head}, nil
+	return o, nil
 }
 
 // copyContent sends the body and reports whether the client took all of it. A
@@ -172,6 +193,9 @@ func (s *Server) copyContent(w http.ResponseWriter, r *http.Request, o *openedCo
 	n, err := io.CopyBuffer(out, in, buf[:])
 	s.copyBuffers.Put(buf)
 	switch {
+	case errors.Is(in.err, errCorrupt):
+		s.noteCorrupt(r, o.rec)
+		panic(http.ErrAbortHandler)
 	case in.err != nil && r.Context().Err() == nil:
 		s.log.LogAttrs(r.Context(), slog.LevelWarn, "fetch failed",
 			append(recordAttrs(o.rec), slog.Int64("sent", n), slog.Any("error", in.err))...)
@@ -180,7 +204,7 @@ func (s *Server) copyContent(w http.ResponseWriter, r *http.Request, o *openedCo
 		s.log.LogAttrs(r.Context(), slog.LevelDebug, "fetch broken off by client",
 			append(recordAttrs(o.rec), slog.Int64("sent", n), slog.Any("error", err))...)
 		return false
-	case n != o.rec.Content.Size:
+	case n != o.span.Length:
 		s.log.LogAttrs(r.Context(), slog.LevelError, "content has another size than its row",
 			append(recordAttrs(o.rec), slog.Int64("sent", n))...)
 		panic(http.ErrAbortHandler)
@@ -216,55 +240,4 @@ func (s *Server) stampFetched(ctx context.Context, rec storage.Record) {
 		level = slog.LevelDebug
 	}
 	s.log.LogAttrs(ctx, level, "fetched_at not stamped", append(recordAttrs(rec), slog.Any("error", err))...)
-}
-
-// setContentHeaders describes the content. It is always an attachment: what an
-// uploader chose must never render inside the platform's origin.
-func setContentHeaders(h http.Header, rec storage.Record) {
-	h.Set("Content-Type", servedType(rec.MIMEType))
-	h.Set("Content-Disposition", attachment(rec.Filename))
-	h.Set("Content-Length", strconv.FormatInt(rec.Content.Size, 10))
-}
-
-// servedType is the stored type if it is fit for a header. Rows of other
-// software may hold types that were never checked.
-func servedType(stored string) string {
-	if stored == "" {
-		return storage.OctetStream
-	}
-	if _, _, err := mime.ParseMediaType(stored); err != nil || strings.ContainsFunc(stored, unicode.IsControl) {
-		stored = storage.ReduceMIMEType(stored)
-	}
-	if stored == "" {
-		return storage.OctetStream
-	}
-	return stored
-}
-
-// attachment is a Content-Disposition that is safe for any name (contract 2.6):
-// once quoted, once percent-encoded for everything outside plain ASCII.
-func attachment(name string) string {
-	var quoted, pct strings.Builder
-	for _, r := range name {
-		switch {
-		case unicode.IsControl(r):
-		case r == '"' || r == '\\':
-			quoted.WriteByte('\\')
-			quoted.WriteRune(r)
-		default:
-			quoted.WriteRune(r)
-		}
-	}
-	for i := range len(name) {
-		if c := name[i]; isUnreserved(c) {
-			pct.WriteByte(c)
-		} else {
-			fmt.Fprintf(&pct, "%%%02X", c)
-		}
-	}
-	return `attachment; filename="` + quoted.String() + `"; filename*=UTF-8''` + pct.String()
-}
-
-func isUnreserved(c byte) bool {
-	return 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || strings.IndexByte("-._~", c) >= 0
 }

@@ -120,6 +120,9 @@ var (
 	errUploadGone         = fail(http.StatusNotFound, "pending upload not found, expired, or already acked")
 	errUploadGoneReadable = fail(http.StatusNotFound, "pending upload not found or expired")
 	errUploadForeign      = fail(http.StatusNotFound, "pending upload not found")
+	errContentMismatch    = fail(http.StatusConflict, "content mismatch")
+	errPreconditionFailed = fail(http.StatusPreconditionFailed, "content does not match If-Match")
+	errRangeUnsatisfiable = fail(http.StatusRequestedRangeNotSatisfiable, "range not satisfiable")
 	errStorage            = fail(http.StatusInternalServerError, "storage error")
 
 	// Activity, contract 2.5, 2.8 and 2.16.

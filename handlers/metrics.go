@@ -14,7 +14,11 @@ type metrics struct {
 	requests   *prometheus.CounterVec
 	seconds    *prometheus.CounterVec
 	websockets prometheus.Gauge
-	text       http.Handler
+
+	ackMismatches     prometheus.Counter
+	contentMismatches prometheus.Counter
+
+	text http.Handler
 }
 
 func newMetrics(reg *prometheus.Registry) (*metrics, error) {
@@ -32,9 +36,17 @@ func newMetrics(reg *prometheus.Registry) (*metrics, error) {
 			Name: "molecule_websocket_connections_active",
 			Help: "WebSocket connections open now.",
 		}),
+		ackMismatches: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "pendinguploads_ack_mismatches_total",
+			Help: "Acks refused because the workspace holds other content than was staged.",
+		}),
+		contentMismatches: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "pendinguploads_content_mismatches_total",
+			Help: "Fetches cut off because the stored content is not what was staged.",
+		}),
 		text: promhttp.HandlerFor(reg, promhttp.HandlerOpts{DisableCompression: true}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.websockets} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.websockets, m.ackMismatches, m.contentMismatches} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

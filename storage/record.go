@@ -36,6 +36,18 @@ type Digest [32]byte
 // String is the digest in lower-case hex, 64 characters.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
+// ParseDigest reads what String writes, in either case.
+func ParseDigest(s string) (Digest, error) {
+	var d Digest
+	if len(s) != hex.EncodedLen(len(d)) {
+		return Digest{}, fmt.Errorf("digest of %d characters, want %d", len(s), hex.EncodedLen(len(d)))
+	}
+	if _, err := hex.Decode(d[:], []byte(s)); err != nil {
+		return Digest{}, fmt.Errorf("digest: %w", err)
+	}
+	return d, nil
+}
+
 // IsZero reports that the digest is unknown: content staged by software that
 // did not record one.
 func (d Digest) IsZero() bool { return d == Digest{} }
@@ -70,7 +82,8 @@ const (
 )
 
 // Content is the bytes of a pending upload: what is known of them, and how to
-// read them.
+// read them. Size and SHA256 are those of the committed row and never change
+// while it exists, so what was compared with one record holds for all.
 type Content struct {
 	Size      int64  // bytes
 	SHA256    Digest // computed while the bytes came in

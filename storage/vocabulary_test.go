@@ -3,6 +3,7 @@ package storage_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/molecule-ai/pendinguploads/storage"
@@ -33,6 +34,21 @@ func TestIDsPrintInCanonicalFormWhateverTheSpelling(t *testing.T) {
 		}
 		if _, err := storage.ParseFileID(bad); !errors.Is(err, storage.ErrInvalidID) {
 			t.Errorf("ParseFileID(%q): %v, want ErrInvalidID", bad, err)
+		}
+	}
+}
+
+func TestDigestReadsWhatItPrintsInEitherCase(t *testing.T) {
+	t.Parallel()
+	const text = "00ff0123456789abcdef0123456789abcdef0123456789abcdef0123456789ab"
+	for _, spelling := range []string{text, strings.ToUpper(text)} {
+		if d, err := storage.ParseDigest(spelling); err != nil || d.String() != text {
+			t.Errorf("ParseDigest(%q) = %v, %v", spelling, d, err)
+		}
+	}
+	for _, bad := range []string{"", text[1:], text[2:], text + "00", "g" + text[1:], " " + text[1:], "sha256:" + text} {
+		if d, err := storage.ParseDigest(bad); err == nil || !d.IsZero() {
+			t.Errorf("ParseDigest(%q) = %v, %v; want an error", bad, d, err)
 		}
 	}
 }

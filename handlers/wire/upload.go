@@ -22,6 +22,12 @@ type UploadManifest struct {
 	URI      string `json:"uri"`
 }
 
+// AckRequest is the optional body of an ack: what the workspace has received.
+type AckRequest struct {
+	SHA256 string `json:"sha256,omitempty"` // in hex
+	Size   int64  `json:"size,omitempty"`   // bytes
+}
+
 // AckReply answers POST /workspaces/{id}/pending-uploads/{fid}/ack.
 type AckReply struct {
 	Acked bool `json:"acked"`

@@ -1,6 +1,8 @@
 package storagetest
 
 import (
+	"context"
+	"crypto/sha256"
 	"testing"
 	"time"
 
@@ -37,6 +39,23 @@ var ackTests = []subtest{
 				first = *got.AckedAt
 			} else if !got.AckedAt.Equal(first) {
 				t.Errorf("ack %d moved the time from %v to %v", i, first, *got.AckedAt)
+			}
+		}
+	}},
+	{"size and digest of a record never change", func(t *testing.T, open Open) {
+		h := open(t, Options{})
+		ws := newWorkspace(t)
+		want := noise(500)
+		r := put(t, h, ws, want)
+		for i, step := range []func(context.Context, storage.WorkspaceID, storage.FileID) error{
+			h.Storage.MarkFetched, h.Storage.Ack, h.Storage.Ack,
+		} {
+			if err := step(t.Context(), ws, r.FileID); err != nil {
+				t.Fatalf("step %d: %v", i, err)
+			}
+			got, err := h.Storage.Stat(t.Context(), ws, r.FileID)
+			if err != nil || got.Content.Size != r.Content.Size || got.Content.SHA256 != sha256.Sum256(want) {
+				t.Errorf("after step %d: %+v, %v", i, got.Content, err)
 			}
 		}
 	}},
