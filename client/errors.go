@@ -1,0 +1,185 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// What an *Error may be, for errors.Is.
+var (
+	// ErrUnauthorized is a 401 or 403: the token is missing, wrong or revoked.
+	ErrUnauthorized = errors.New("the service does not accept the token")
+	// ErrNotFound is a 404: the file is acked, expired or not this workspace's, or
+	// there is no such workspace.
+	ErrNotFound = errors.New("not found")
+	// ErrCursorGone is a 410 of the feed: the cursor's row was pruned or is not of
+	// this feed.
+	ErrCursorGone = errors.New("the feed does not know the cursor")
+	// ErrContentMismatch is a 409 to an ack: what was received is not what was
+	// staged.
+	ErrContentMismatch = errors.New("content mismatch")
+	// ErrTooLarge is a 413.
+	ErrTooLarge = errors.New("too large")
+	// ErrBusy is a 429 or 503: try again later.
+	ErrBusy = errors.New("the service is busy")
+)
+
+// ErrCorrupt is the error of a fetch whose bytes do not have the digest that the
+// service announced, more than once.
+var ErrCorrupt = errors.New("the content does not have the announced SHA-256")
+
+var (
+	errNoAnswer      = errors.New("no answer in time")
+	errSilent        = errors.New("no bytes in time")
+	errReplyTooLarge = fmt.Errorf("it is larger than %d bytes", maxReply)
+)
+
+// Error is an answer that refuses.
+type Error struct {
+	Status     int           // of HTTP
+	Message    string        // the answer's error text, or the beginning of its body
+	Code       string        // the answer's code, where it has one
+	RetryAfter time.Duration // what the answer asks to wait, or 0
+}
+
+func (e *Error) Error() string {
+	text := fmt.Sprintf("status %d", e.Status)
+	if e.Message != "" {
+		text += ": " + e.Message
+	}
+	return text
+}
+
+// Is tells errors.Is what the status means.
+func (e *Error) Is(target error) bool {
+	switch e.Status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return target == ErrUnauthorized //nolint:errorlint // this is errors.Is
+	case http.StatusNotFound:
+		return target == ErrNotFound //nolint:errorlint // this is errors.Is
+	case http.StatusGone:
+		return target == ErrCursorGone //nolint:errorlint // this is errors.Is
+	case http.StatusConflict:
+		return target == ErrContentMismatch //nolint:errorlint // this is errors.Is
+	case http.StatusRequestEntityTooLarge:
+		return target == ErrTooLarge //nolint:errorlint // this is errors.Is
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return target == ErrBusy //nolint:errorlint // this is errors.Is
+	}
+	return false
+}
+
+// Unwrap lets the retry wait for as long as the answer asks.
+func (e *Error) Unwrap() error {
+	if e.RetryAfter > 0 {
+		return &backoff.RetryAfterError{Duration: e.RetryAfter}
+	}
+	return nil
+}
+
+// NotTheServiceError is an answer of 200 that the service does not give: the
+// address is another program's, or a network's log-in page.
+type NotTheServiceError struct {
+	ContentType string
+	Err         error
+}
+
+func (e *NotTheServiceError) Error() string {
+	return fmt.Sprintf("the answer (%s) is not the service's: %v", e.ContentType, e.Err)
+}
+
+func (e *NotTheServiceError) Unwrap() error { return e.Err }
+
+const (
+	// shownBody is how much of a refusal that is no JSON is shown.
+	shownBody = 200
+	// longestRetryAfter caps what an answer may ask for.
+	longestRetryAfter = 5 * time.Minute
+)
+
+// answerError makes an error of an answer that refuses.
+func answerError(response *http.Response) error {
+	e := &Error{Status: response.StatusCode, RetryAfter: retryAfter(response.Header.Get("Retry-After"))}
+	data, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
+	var body struct {
+		Error string `json:"error"`
+		Code  string `json:"code"`
+	}
+	if err == nil && json.Unmarshal(data, &body) == nil && body.Error != "" {
+		e.Message, e.Code = body.Error, body.Code
+		return e
+	}
+	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(data), "?")), " ")
+	if len(text) > shownBody {
+		text = strings.ToValidUTF8(text[:shownBody], "") + "…"
+	}
+	e.Message = text
+	return e
+}
+
+// retryAfter reads the header's seconds; its dates are not used, because the
+// clocks of laptops are wrong.
+func retryAfter(header string) time.Duration {
+	n, err := strconv.Atoi(header)
+	if err != nil || n <= 0 {
+		return 0
+	}
+	return min(time.Duration(n)*time.Second, longestRetryAfter)
+}
+
+// unsentError is a request that did not reach the service.
+type unsentError struct{ err error }
+
+func (e *unsentError) Error() string { return e.err.Error() }
+func (e *unsentError) Unwrap() error { return e.err }
+
+// sendError tells a request that never left from one that got no answer.
+func sendError(ctx context.Context, err error) error {
+	var op *net.OpError
+	var dns *net.DNSError
+	if errors.As(err, &dns) || errors.As(err, &op) && op.Op == "dial" || errors.Is(err, syscall.ECONNREFUSED) {
+		return &unsentError{orCause(ctx, err)}
+	}
+	return orCause(ctx, err)
+}
+
+// Temporary reports whether repeating a call that may be repeated can help: the
+// network failed, or the service said so. The end of a context is not temporary.
+func Temporary(err error) bool {
+	var answer *Error
+	var stranger *NotTheServiceError
+	switch {
+	case err == nil, errors.Is(err, errReplyTooLarge):
+		return false
+	case errors.As(err, &answer):
+		switch answer.Status {
+		case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
+			http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+			return true
+		}
+		return false
+	case errors.As(err, &stranger):
+		return true // a network's log-in page, until somebody logs in
+	case errors.Is(err, errNoAnswer), errors.Is(err, errSilent):
+		return true
+	}
+	return !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// unprocessed reports whether the service surely did not do what was asked, so
+// that even a call that must not be done twice can be repeated.
+func unprocessed(err error) bool {
+	var unsent *unsentError
+	return errors.As(err, &unsent) || errors.Is(err, ErrBusy)
+}

@@ -1,0 +1,392 @@
+package client_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/molecule-ai/pendinguploads/client"
+	"github.com/molecule-ai/pendinguploads/handlers/wire"
+)
+
+// feedServer stands in for the service: a feed whose rows have the ids r1, r2, …
+// and, where it knows them, long polls and streams.
+type feedServer struct {
+	streams, waits bool
+
+	mu       sync.Mutex
+	rows     int
+	gone     map[string]bool // cursors it does not know
+	changed  chan struct{}   // closed at each new row
+	requests []string        // how it was asked
+	streamed func(w http.ResponseWriter, r *http.Request)
+}
+
+func newFeedServer(streams, waits bool) *feedServer {
+	return &feedServer{streams: streams, waits: waits, gone: map[string]bool{}, changed: make(chan struct{})}
+}
+
+func (s *feedServer) add(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rows += n
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *feedServer) note(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests = append(s.requests, what)
+}
+
+func (s *feedServer) asked() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.requests)
+}
+
+func row(n int) wire.Activity {
+	return wire.Activity{ID: "r" + strconv.Itoa(n), Seq: int64(n), CreatedAt: fmt.Sprintf("2026-01-01T00:00:00.%06dZ", n)}
+}
+
+// after are the rows behind a cursor, oldest first, and what to wait for.
+func (s *feedServer) after(cursor string) (rows []wire.Activity, known bool, changed <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone[cursor] {
+		return nil, false, nil
+	}
+	first, _ := strconv.Atoi(strings.TrimPrefix(cursor, "r"))
+	for n := first + 1; n <= s.rows; n++ {
+		rows = append(rows, row(n))
+	}
+	return rows, true, s.changed
+}
+
+func (s *feedServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/activity/stream"):
+		s.note("stream")
+		switch {
+		case s.streamed != nil:
+			s.streamed(w, r)
+		case s.streams:
+			s.stream(w, r, 1<<30)
+		default:
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, `{"error":"not found"}`)
+		}
+	case strings.HasSuffix(r.URL.Path, "/activity"):
+		s.page(w, r)
+	default:
+		w.WriteHeader(http.StatusTeapot)
+	}
+}
+
+func (s *feedServer) page(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	cursor := q.Get("since_id")
+	what := "poll"
+	if q.Get("wait") != "" {
+		what = "longpoll"
+	}
+	s.note(what)
+	for {
+		rows, known, changed := s.after(cursor)
+		if !known {
+			w.WriteHeader(http.StatusGone)
+			_, _ = io.WriteString(w, `{"error":"since_id cursor not found"}`)
+			return
+		}
+		if cursor == "" {
+			slices.Reverse(rows)
+			if before := q.Get("before_ts"); before != "" {
+				rows = slices.DeleteFunc(rows, func(a wire.Activity) bool { return a.CreatedAt >= before })
+			}
+		}
+		if len(rows) == 0 && s.waits && what == "longpoll" {
+			select {
+			case <-changed:
+				continue
+			case <-r.Context().Done():
+				return
+			}
+		}
+		if rows == nil {
+			rows = []wire.Activity{}
+		}
+		_ = json.NewEncoder(w).Encode(rows[:min(len(rows), 3)]) // small pages
+		return
+	}
+}
+
+// stream sends rows and ends after n of them.
+func (s *feedServer) stream(w http.ResponseWriter, r *http.Request, n int) {
+	cursor := r.Header.Get("Last-Event-ID")
+	if _, known, _ := s.after(cursor); !known {
+		w.WriteHeader(http.StatusGone)
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+	_, _ = io.WriteString(w, "retry: 2000\n\n: ping\n\n")
+	for {
+		rows, _, changed := s.after(cursor)
+		for _, a := range rows {
+			if n--; n < 0 {
+				return
+			}
+			data, _ := json.Marshal(a)
+			_, _ = fmt.Fprintf(w, "id: %s\nevent: activity\ndata: %s\n\n", a.ID, data)
+			cursor = a.ID
+		}
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// follow reads rows until it has n, and returns their ids.
+func follow(t *testing.T, c *client.Client, cfg client.FollowConfig, n int) []string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var ids []string
+	for a, err := range c.Follow(ctx, cfg) {
+		if err != nil {
+			t.Fatalf("after %v: %v", ids, err)
+		}
+		if ids = append(ids, a.ID); len(ids) == n {
+			break
+		}
+	}
+	return ids
+}
+
+func ids(from, to int) []string {
+	var list []string
+	for n := from; n <= to; n++ {
+		list = append(list, row(n).ID)
+	}
+	return list
+}
+
+// Whatever the service knows, every row comes once and in order: those that were
+// there, and those that come while the client waits.
+func TestFollowFallsBack(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		server    *feedServer
+		transport client.Transport
+		want      []string // kinds of requests it must have seen
+		never     string
+	}{
+		"a service that streams":            {newFeedServer(true, true), client.TransportAuto, []string{"poll", "stream"}, "longpoll"},
+		"a service that can only wait":      {newFeedServer(false, true), client.TransportAuto, []string{"stream", "longpoll"}, ""},
+		"a service that knows neither":      {newFeedServer(false, false), client.TransportAuto, []string{"stream", "longpoll"}, ""},
+		"long polls, because they are told": {newFeedServer(true, true), client.TransportLongPoll, []string{"longpoll"}, "stream"},
+		"polls, because they are told":      {newFeedServer(true, true), client.TransportPoll, []string{"poll"}, "stream"},
+	} {
+		for from, cursor := range map[string]string{"from the window": "", "from a cursor": "r2"} {
+			t.Run(name+"/"+from, func(t *testing.T) {
+				t.Parallel()
+				s := newFeedServer(c.server.streams, c.server.waits)
+				s.add(8)
+				cl := against(t, s.ServeHTTP)
+				first := 1
+				if cursor != "" {
+					first = 3
+				}
+				seen := make(chan struct{})
+				go func() {
+					<-seen
+					s.add(2)
+				}()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				var got []string
+				for a, err := range cl.Follow(ctx, client.FollowConfig{After: cursor, Transport: c.transport, Interval: 20 * time.Millisecond}) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got = append(got, a.ID); a.ID == "r8" {
+						close(seen)
+					}
+					if a.ID == "r10" {
+						break
+					}
+				}
+				if diff := cmp.Diff(ids(first, 10), got); diff != "" {
+					t.Error(diff)
+				}
+				asked := s.asked()
+				for _, kind := range c.want {
+					if kind == "poll" && cursor != "" && c.transport == client.TransportAuto {
+						continue // nothing to ask back for
+					}
+					if !slices.Contains(asked, kind) {
+						t.Errorf("asked by %v, want %s among them", asked, kind)
+					}
+				}
+				if slices.Contains(asked, c.never) {
+					t.Errorf("asked by %v, want no %s", asked, c.never)
+				}
+			})
+		}
+	}
+}
+
+func TestStreamIsResumedWhereItEnded(t *testing.T) {
+	t.Parallel()
+	s := newFeedServer(true, true)
+	s.streamed = func(w http.ResponseWriter, r *http.Request) { s.stream(w, r, 2) } // ends after two rows
+	s.add(1)
+	cl := against(t, s.ServeHTTP)
+	s.add(4)
+	if diff := cmp.Diff(ids(2, 5), follow(t, cl, client.FollowConfig{After: "r1"}, 4)); diff != "" {
+		t.Error(diff)
+	}
+	if n := len(s.asked()); n != 2 {
+		t.Errorf("%d requests, want two streams of two rows", n)
+	}
+}
+
+// An answer that passes for a stream by its status alone is a proxy's page.
+func TestStrangePageIsNoStream(t *testing.T) {
+	t.Parallel()
+	s := newFeedServer(true, true)
+	s.streamed = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, "<html>log in</html>")
+	}
+	s.add(2)
+	cl := against(t, s.ServeHTTP)
+	if diff := cmp.Diff(ids(2, 2), follow(t, cl, client.FollowConfig{After: "r1"}, 1)); diff != "" {
+		t.Error(diff)
+	}
+	if !slices.Contains(s.asked(), "longpoll") {
+		t.Errorf("asked by %v, want a long poll in the end", s.asked())
+	}
+}
+
+func TestCursorThatIsGoneBeginsAgain(t *testing.T) {
+	t.Parallel()
+	for name, transport := range map[string]client.Transport{"stream": client.TransportAuto, "long poll": client.TransportLongPoll, "poll": client.TransportPoll} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newFeedServer(true, true)
+			s.add(5)
+			s.gone["r2"] = true
+			cl := against(t, s.ServeHTTP)
+			resets := 0
+			got := follow(t, cl, client.FollowConfig{After: "r2", Transport: transport, Reset: func() { resets++ }}, 5)
+			if diff := cmp.Diff(ids(1, 5), got); diff != "" {
+				t.Error(diff)
+			}
+			if resets != 1 {
+				t.Errorf("%d resets, want 1", resets)
+			}
+		})
+	}
+}
+
+func TestOnceEndsWhenNothingIsLeft(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{0, 7} {
+		for _, cursor := range []string{"", "r2"} {
+			s := newFeedServer(true, true)
+			s.add(n)
+			cl := against(t, s.ServeHTTP)
+			var got []string
+			for a, err := range cl.Follow(t.Context(), client.FollowConfig{After: cursor, Once: true}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, a.ID)
+			}
+			first := 1
+			if cursor != "" {
+				first = 3
+			}
+			if diff := cmp.Diff(ids(first, n), got); diff != "" {
+				t.Errorf("%d rows after %q: %s", n, cursor, diff)
+			}
+		}
+	}
+}
+
+func TestFollowEndsWithARefusal(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]error{http.StatusUnauthorized: client.ErrUnauthorized, http.StatusForbidden: client.ErrUnauthorized} {
+		cl := against(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+		var got error
+		for _, err := range cl.Follow(t.Context(), client.FollowConfig{After: "r1"}) {
+			got = err
+		}
+		if !errors.Is(got, want) {
+			t.Errorf("status %d: got %v", status, got)
+		}
+	}
+}
+
+func TestTroubleIsToldAndItsEnd(t *testing.T) {
+	t.Parallel()
+	s := newFeedServer(true, true)
+	s.add(2)
+	var mu sync.Mutex
+	down := 2
+	cl := against(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		down--
+		refuse := down >= 0
+		mu.Unlock()
+		if refuse {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		s.ServeHTTP(w, r)
+	})
+	var told []string
+	follow(t, cl, client.FollowConfig{After: "r1", Trouble: func(err error) {
+		if err == nil {
+			told = append(told, "fine")
+		} else {
+			told = append(told, "trouble")
+		}
+	}}, 1)
+	if diff := cmp.Diff([]string{"trouble", "trouble", "fine"}, told); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestFollowEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	s := newFeedServer(true, true)
+	s.add(1)
+	cl := against(t, s.ServeHTTP)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var last error
+	for _, err := range cl.Follow(ctx, client.FollowConfig{}) {
+		if last = err; err == nil {
+			cancel()
+		}
+	}
+	if !errors.Is(last, context.Canceled) {
+		t.Errorf("ended with %v", last)
+	}
+}
