@@ -5,13 +5,18 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"net/http"
-	"os"
+	"path"
+	"slices"
 	"time"
 
+	"github.com/molecule-ai/pendinguploads/client"
+	"github.com/molecule-ai/pendinguploads/client/inbox"
+	"github.com/molecule-ai/pendinguploads/handlers/wire"
 	"github.com/molecule-ai/pendinguploads/internal/devstack"
 	"github.com/molecule-ai/pendinguploads/internal/server"
+	"github.com/molecule-ai/pendinguploads/storage"
 )
 
 // demoCmd does the main job.
@@ -66,80 +71,101 @@ type demo struct {
 
 // run does the steps in order and stops at the first that goes wrong.
 func (d demo) run(ctx context.Context) error {
-	admin := api{base: d.base, token: d.cfg.AdminToken}
-	workspace, err := register(ctx, admin, "demo")
+	canvas, token, err := register(ctx, d.base, d.cfg.AdminToken, "demo")
 	if err != nil {
 		return err
 	}
-	d.con.say("registered: workspace %s in poll mode", workspace.id)
+	defer canvas.Close()
+	d.con.say("registered: workspace %s in poll mode", canvas.Workspace())
 
 	sent := []file{newFile("note.txt", "text/plain", 4<<10), newFile("photo.png", "image/png", 1<<20), newFile("archive.zip", "application/zip", 25<<20)}
 	begin := time.Now()
-	if err := upload(ctx, admin, workspace.id, sent); err != nil {
+	staged, err := upload(ctx, canvas, sent)
+	if err != nil {
 		return err
 	}
 	d.con.say("uploaded: 3 files of 4 KiB, 1 MiB and 25 MiB in one request, in %s", since(begin))
-	if err := d.expect(ctx, "staged", workspace.id, len(sent), false); err != nil {
+	if err := d.expect(ctx, "staged", canvas, len(sent), false); err != nil {
 		return err
 	}
-	if err := sendMessage(ctx, admin, workspace.id, sent); err != nil {
+	if err := canvas.Send(ctx, client.Message{Text: "please look at these", Files: staged}); err != nil {
 		return err
 	}
 	d.con.say("message: posted, citing the 3 files; queued")
 
-	if err := d.poll(ctx, workspace, sent); err != nil {
+	if err := d.receive(ctx, canvas, token, staged, sent); err != nil {
 		return err
 	}
-	if err := d.expect(ctx, "before the sweep", workspace.id, len(sent), true); err != nil {
+	n := len(sent) + liveFiles
+	if err := d.expect(ctx, "before the sweep", canvas, n, true); err != nil {
 		return err
 	}
-	if err := d.sweep(ctx, len(sent)); err != nil {
+	if err := d.sweep(ctx, n); err != nil {
 		return err
 	}
-	if err := d.expect(ctx, "after the sweep", workspace.id, 0, true); err != nil {
+	if err := d.expect(ctx, "after the sweep", canvas, 0, true); err != nil {
 		return err
 	}
 	d.con.say("done: every byte arrived, nothing is left")
 	return nil
 }
 
-// poll is the workspace's side: feed, fetch, write, ack, rewrite.
-func (d demo) poll(ctx context.Context, workspace registration, sent []file) error {
-	folder, err := os.MkdirTemp("", "pendinguploads-demo-")
-	if err != nil {
-		return fmt.Errorf("make the workspace's folder: %w", err)
-	}
-	defer func() { _ = os.RemoveAll(folder) }()
-	p := poller{api: api{base: d.base, token: workspace.token}, workspace: workspace.id, folder: folder}
+// receive is the workspace's side: an inbox that finds what was staged while it
+// was away, and then gets files as they are uploaded.
+func (d demo) receive(ctx context.Context, canvas *client.Client, token string, staged []wire.UploadedFile, sent []file) (err error) {
 	begin := time.Now()
-	message, err := p.untilMessage(ctx)
+	l, err := openLaptop(ctx, d.base, canvas.Workspace(), token)
 	if err != nil {
 		return err
 	}
-	d.con.say("polled: %d upload rows, then the message", len(p.received))
-	if err := compare(sent, p.received); err != nil {
-		return err
+	defer func() { err = errors.Join(err, l.stop()) }()
+	files := make([]inbox.File, len(sent))
+	for i := range files {
+		if files[i], err = l.file(ctx, sent); err != nil {
+			return err
+		}
 	}
-	d.con.say("fetched: 3 files, written to disk, SHA-256 as sent, in %s", since(begin))
-	for _, f := range sent {
-		d.con.say("    %x %s", f.sum, f.name)
+	d.con.say("received: 3 files, written to disk, SHA-256 as sent, acked, in %s", since(begin))
+	for _, f := range files {
+		d.con.say("    %s %s", f.SHA256, f.Name)
 	}
-	d.con.say("acked: 3 files")
-	if err := allRewritten(message, p.local); err != nil {
+	if err := l.message(ctx, len(sent)); err != nil {
 		return err
 	}
 	d.con.say("delivered: the message, with 3 local paths in place of the URIs")
-	again, err := p.feed(ctx)
-	if err != nil {
+	if err := d.live(ctx, canvas, l); err != nil {
 		return err
 	}
-	if len(again) != 0 {
-		return fmt.Errorf("poll again: got %d rows after the last one, want none", len(again))
+	id, err := storage.ParseFileID(path.Base(staged[0].URI))
+	if err != nil {
+		return fmt.Errorf("URI %s: %w", staged[0].URI, err)
 	}
-	if err := p.call(ctx, http.MethodGet, p.path(sent[0].id, "content"), "", nil, nil); !isStatus(err, http.StatusNotFound) {
+	if _, err := l.client.Fetch(ctx, id, client.WriterSink(io.Discard), client.FetchOptions{}); !errors.Is(err, client.ErrNotFound) {
 		return fmt.Errorf("fetch an acked file again: want status 404, got %w", orSuccess(err))
 	}
-	d.con.say("polled again: nothing new; an acked file is gone for its workspace")
+	d.con.say("fetched again: an acked file is gone for its workspace")
+	return nil
+}
+
+// liveFiles is how many files are uploaded while the inbox runs.
+const liveFiles = 5
+
+// live uploads while the inbox waits for what comes.
+func (d demo) live(ctx context.Context, canvas *client.Client, l *laptop) error {
+	took := make([]time.Duration, liveFiles)
+	for i := range took {
+		one := []file{newFile(fmt.Sprintf("live-%d.txt", i+1), "text/plain", 4<<10)}
+		if _, err := upload(ctx, canvas, one); err != nil {
+			return err
+		}
+		answered := time.Now()
+		if _, err := l.file(ctx, one); err != nil {
+			return err
+		}
+		took[i] = since(answered)
+	}
+	slices.Sort(took)
+	d.con.say("live: %d files of 4 KiB uploaded one by one, each in the folder and acked %s (median) after its upload was answered", liveFiles, took[liveFiles/2])
 	return nil
 }
 
@@ -159,8 +185,8 @@ func (d demo) sweep(ctx context.Context, want int) error {
 }
 
 // expect shows what lies in the bucket and the table and compares it.
-func (d demo) expect(ctx context.Context, when, workspace string, files int, acked bool) error {
-	found, err := look(ctx, d.cfg.DatabaseURL, d.s3, workspace)
+func (d demo) expect(ctx context.Context, when string, canvas *client.Client, files int, acked bool) error {
+	found, err := look(ctx, d.cfg.DatabaseURL, d.s3, canvas.Workspace().String())
 	if err != nil {
 		return err
 	}

@@ -84,8 +84,9 @@ func (e evidence) holds(n int, acked bool) error {
 		if r.ObjectKey == nil || !slices.Contains(e.keys, *r.ObjectKey) {
 			return fmt.Errorf("row %s names no object of the bucket", r.FileID)
 		}
-		if r.Acked != acked || r.Fetched != acked {
-			return fmt.Errorf("row %s has fetched %t and acked %t, want %t", r.FileID, r.Fetched, r.Acked, acked)
+		// A receiver that acks at once may be quicker than the note of its fetch.
+		if r.Acked != acked || r.Fetched && !acked {
+			return fmt.Errorf("row %s has fetched %t and acked %t, want acked %t", r.FileID, r.Fetched, r.Acked, acked)
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -47,9 +48,9 @@ func TestDemoEndsWell(t *testing.T) {
 				t.Fatalf("%v\n%s%s", err, out, problems.String())
 			}
 			for _, step := range []string{
-				"registered: ", "uploaded: ", "staged: 3 objects in the bucket, 3 rows in the table", "message: ", "polled: 3 upload rows, then the message",
-				"fetched: 3 files", "acked: 3 files", "delivered: ", "before the sweep: 3 objects in the bucket, 3 rows in the table",
-				"swept: 3 acked", "after the sweep: 0 objects in the bucket, 0 rows in the table", "done: ",
+				"registered: ", "uploaded: ", "staged: 3 objects in the bucket, 3 rows in the table", "message: ", "received: 3 files",
+				"delivered: ", "live: 5 files", "fetched again: ", "before the sweep: 8 objects in the bucket, 8 rows in the table",
+				"swept: 8 acked", "after the sweep: 0 objects in the bucket, 0 rows in the table", "done: ",
 			} {
 				_, rest, found := strings.Cut("\n"+string(out), "\n"+step)
 				if !found {
@@ -96,6 +97,7 @@ func TestUpServesUntilInterrupted(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err == nil {
 		paste(t, lines)
 	}
+	pasteInbox(t, text)
 	if err := command.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
@@ -130,5 +132,29 @@ func paste(t *testing.T, lines []string) {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("no %s in\n%s", want, out)
 		}
+	}
+}
+
+// pasteInbox runs the lines about a folder, the one that waits with --once.
+func pasteInbox(t *testing.T, text string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "inbox")
+	var receive, send string
+	for line := range strings.Lines(text) {
+		switch {
+		case strings.HasSuffix(line, "inbox --dir inbox\n"):
+			receive = strings.Replace(strings.TrimSpace(line), "--dir inbox", "--dir "+dir+" --once", 1)
+		case strings.Contains(line, "pendinguploads upload "):
+			send = strings.TrimSpace(line)
+		}
+	}
+	shell := exec.CommandContext(t.Context(), "sh", "-ec", send+"\n"+receive)
+	shell.Dir = filepath.Join("..", "..")
+	shell.Env = append(os.Environ(), "XDG_CONFIG_HOME="+t.TempDir())
+	if out, err := shell.CombinedOutput(); err != nil || !strings.Contains(string(out), "please look") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "README.md")); err != nil {
+		t.Error(err)
 	}
 }

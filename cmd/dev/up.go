@@ -43,11 +43,12 @@ func (c *upCmd) Run(ctx context.Context, con console) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, service.stop()) }()
-	workspace, err := register(ctx, api{base: service.base, token: cfg.AdminToken}, "dev")
+	canvas, token, err := register(ctx, service.base, cfg.AdminToken, "dev")
 	if err != nil {
 		return err
 	}
-	con.say("%s", welcome(service.base, cfg.AdminToken, workspace))
+	canvas.Close()
+	con.say("%s", welcome(service.base, cfg.AdminToken, canvas.Workspace().String(), token))
 	<-service.done
 	return nil
 }
@@ -81,22 +82,27 @@ func freeOr(ctx context.Context, addr string) (string, error) {
 
 // welcome is what a developer needs to talk to the service. Its commands work
 // when pasted, in their order.
-func welcome(base, adminToken string, workspace registration) string {
-	replace := strings.NewReplacer("BASE", base, "ADMIN", adminToken, "WORKSPACE", workspace.id, "TOKEN", workspace.token)
+func welcome(base, adminToken, workspace, token string) string {
+	replace := strings.NewReplacer("{base}", base, "{admin}", adminToken, "{workspace}", workspace, "{token}", token)
 	return replace.Replace(`
-service      BASE
-admin token  ADMIN
-workspace    WORKSPACE (poll mode)
-its token    TOKEN
+service      {base}
+admin token  {admin}
+workspace    {workspace} (poll mode)
+its token    {token}
 
 # upload (keeps the file's id in FILE)
-FILE=$(printf 'hello\n' | curl -sS -H 'Authorization: Bearer TOKEN' -F 'files=@-;filename=hello.txt;type=text/plain' BASE/workspaces/WORKSPACE/chat/uploads | tee /dev/stderr | sed 's|.*platform-pending:[^/]*/\([^"]*\)".*|\1|')
+FILE=$(printf 'hello\n' | curl -sS -H 'Authorization: Bearer {token}' -F 'files=@-;filename=hello.txt;type=text/plain' {base}/workspaces/{workspace}/chat/uploads | tee /dev/stderr | sed 's|.*platform-pending:[^/]*/\([^"]*\)".*|\1|')
 # feed
-curl -sS -H 'Authorization: Bearer TOKEN' 'BASE/workspaces/WORKSPACE/activity?type=a2a_receive&since_secs=600'
+curl -sS -H 'Authorization: Bearer {token}' '{base}/workspaces/{workspace}/activity?type=a2a_receive&since_secs=600'
 # fetch
-curl -sS -H 'Authorization: Bearer TOKEN' BASE/workspaces/WORKSPACE/pending-uploads/$FILE/content
+curl -sS -H 'Authorization: Bearer {token}' {base}/workspaces/{workspace}/pending-uploads/$FILE/content
 # ack
-curl -sS -X POST -H 'Authorization: Bearer TOKEN' BASE/workspaces/WORKSPACE/pending-uploads/$FILE/ack
+curl -sS -X POST -H 'Authorization: Bearer {token}' {base}/workspaces/{workspace}/pending-uploads/$FILE/ack
+
+# files into a folder as they come: this in one terminal
+env PENDINGUPLOADS_SERVER={base} PENDINGUPLOADS_WORKSPACE={workspace} PENDINGUPLOADS_TOKEN={token} go run ./cmd/pendinguploads inbox --dir inbox
+# and this in another, as somebody else than the workspace
+env PENDINGUPLOADS_SERVER={base} PENDINGUPLOADS_WORKSPACE={workspace} PENDINGUPLOADS_TOKEN={admin} go run ./cmd/pendinguploads upload README.md --message 'please look'
 
 Interrupt (Ctrl-C) stops the service and the servers it started.`)
 }
