@@ -35,6 +35,8 @@ type service struct {
 	url       string
 	workspace string
 	token     string
+	idle      string // a workspace that nothing comes for
+	idleToken string
 	pid       int
 	s3        devstack.S3
 	client    *s3.Client
@@ -56,19 +58,22 @@ func start(b *testing.B, env ...string) *service {
 		"AWS_ACCESS_KEY_ID="+store.AccessKey, "AWS_SECRET_ACCESS_KEY="+store.SecretKey,
 	), env...)
 
-	create := exec.CommandContext(b.Context(), binary, "workspace", "create", "bench")
-	create.Env = env
-	out, err := create.Output()
-	if err != nil {
-		b.Fatalf("workspace create: %v", err)
-	}
-	var ws struct {
+	create := func(name string) (ws struct {
 		ID    string `json:"id"`
 		Token string `json:"auth_token"`
+	}) {
+		cmd := exec.CommandContext(b.Context(), binary, "workspace", "create", name)
+		cmd.Env = env
+		out, err := cmd.Output()
+		if err != nil {
+			b.Fatalf("workspace create: %v", err)
+		}
+		if err := json.Unmarshal(out, &ws); err != nil {
+			b.Fatal(err)
+		}
+		return ws
 	}
-	if err := json.Unmarshal(out, &ws); err != nil {
-		b.Fatal(err)
-	}
+	ws, idle := create("bench"), create("idle")
 
 	serve := exec.CommandContext(context.WithoutCancel(b.Context()), binary, "serve")
 	serve.Env = env
@@ -97,7 +102,7 @@ func start(b *testing.B, env ...string) *service {
 	}()
 	select {
 	case a := <-addr:
-		return &service{url: "http://" + a, workspace: ws.ID, token: ws.Token, pid: serve.Process.Pid, s3: store, client: store.Client()}
+		return &service{url: "http://" + a, workspace: ws.ID, token: ws.Token, idle: idle.ID, idleToken: idle.Token, pid: serve.Process.Pid, s3: store, client: store.Client()}
 	case <-time.After(30 * time.Second):
 		b.Fatal("serve did not start within 30 s")
 		return nil
