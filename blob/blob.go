@@ -23,6 +23,13 @@ var (
 
 	// ErrBucketNotFound: the bucket does not exist and may not be created.
 	ErrBucketNotFound = errors.New("bucket not found")
+
+	// ErrUnsupported: the store does not know this operation at all.
+	ErrUnsupported = errors.New("not supported by the object store")
+
+	// ErrClockSkew: the store refuses requests because its clock and the one here
+	// are too far apart.
+	ErrClockSkew = errors.New("the clock here and the object store's differ too much")
 )
 
 // Store keeps objects. Implementations are safe for concurrent use. Keys are

@@ -1,5 +1,5 @@
-// Package blobtest holds implementations of blob.Store to its contract. Adopt it
-// in one line:
+// Package blobtest holds implementations of blob.Store to its contract, and those
+// that are a blob.Header or blob.Presigner too to theirs. Adopt it in one line:
 //
 //	blobtest.Run(t, func(t *testing.T) blob.Store { return memblob.New() })
 package blobtest
@@ -20,15 +20,18 @@ const (
 	mib = 1 << 20
 )
 
+// promise is one subtest.
+type promise struct {
+	name string
+	run  func(*testing.T, fixture)
+}
+
 // Run runs the suite, one subtest a promise, in parallel. newStore is called
-// once for each; it may return the same store every time, because every subtest
-// works under a prefix of its own.
+// once for each, and once before; it may return the same store every time,
+// because every subtest works under a prefix of its own.
 func Run(t *testing.T, newStore func(t *testing.T) blob.Store) {
 	t.Helper()
-	cases := []struct {
-		name string
-		run  func(*testing.T, fixture)
-	}{
+	cases := []promise{
 		{"what is put comes back, whatever its size", testSizes},
 		{"a body may yield its last bytes together with its end", testDataWithEOF},
 		{"a put replaces an older object", testOverwrite},
@@ -52,6 +55,13 @@ func Run(t *testing.T, newStore func(t *testing.T) blob.Store) {
 		{"a put whose context ended before it began leaves nothing", testPutAfterCancel},
 
 		{"aborting an upload that is gone is fine", testAbortGone},
+	}
+	store := newStore(t)
+	if _, ok := store.(blob.Header); ok {
+		cases = append(cases, headerCases()...)
+	}
+	if _, ok := store.(blob.Presigner); ok {
+		cases = append(cases, presignerCases()...)
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

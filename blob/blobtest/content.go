@@ -1,6 +1,8 @@
 package blobtest
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"io"
 	"math/rand/v2"
 	"sync"
@@ -61,3 +63,11 @@ func then(r io.Reader, f func() io.Reader) io.Reader {
 type late struct{ open func() io.Reader }
 
 func (l *late) Read(p []byte) (int, error) { return l.open().Read(p) }
+
+// otherBody has the size of a body and another content.
+func otherBody(size int64) io.Reader { return &content{off: 1, left: size} }
+
+func base64SHA256(b []byte) string {
+	sum := sha256.Sum256(b)
+	return base64.StdEncoding.EncodeToString(sum[:])
+}

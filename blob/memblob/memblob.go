@@ -1,10 +1,13 @@
 // Package memblob is a blob.Store in memory, for unit tests of what stands on
-// one. It passes the same suite as the real one.
+// one. It passes the same suite as the real one, and tells about objects
+// (blob.Header). It is no blob.Presigner: nobody could send the requests.
 package memblob
 
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"iter"
@@ -24,7 +27,10 @@ type Store struct {
 	objects map[string]object
 }
 
-var _ blob.Store = (*Store)(nil)
+var (
+	_ blob.Store  = (*Store)(nil)
+	_ blob.Header = (*Store)(nil)
+)
 
 type object struct {
 	content     []byte // never written to once it is in the map
@@ -101,6 +107,27 @@ func (s *Store) Open(ctx context.Context, key string, offset, length int64) (io.
 		end = offset + length
 	}
 	return io.NopCloser(&contextReader{ctx: ctx, r: bytes.NewReader(o.content[offset:end])}), nil
+}
+
+// Head implements blob.Header. The ETag is the SHA-256 in hexadecimal.
+func (s *Store) Head(ctx context.Context, key string) (blob.Info, error) {
+	if err := ctx.Err(); err != nil {
+		return blob.Info{}, fmt.Errorf("head object %s: %w", key, err)
+	}
+	s.mu.RLock()
+	o, ok := s.objects[key]
+	s.mu.RUnlock()
+	if !ok {
+		return blob.Info{}, fmt.Errorf("head object %s: %w", key, blob.ErrNotFound)
+	}
+	sum := sha256.Sum256(o.content)
+	return blob.Info{
+		Size:         int64(len(o.content)),
+		LastModified: o.modified,
+		ContentType:  o.contentType,
+		SHA256:       &sum,
+		ETag:         hex.EncodeToString(sum[:]),
+	}, nil
 }
 
 // Delete implements blob.Store.

@@ -22,7 +22,7 @@ func (s *Store) Ready(ctx context.Context) error {
 	case isNoBucket(err):
 		return fmt.Errorf("bucket %q: %w", s.bucket, blob.ErrBucketNotFound)
 	}
-	return fmt.Errorf("bucket %q: %w", s.bucket, err)
+	return fmt.Errorf("bucket %q: %w", s.bucket, translate(err))
 }
 
 // EnsureBucket is Ready, except that an absent bucket is created if create says

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
@@ -46,7 +48,12 @@ type Config struct {
 	Endpoint  string // http(s) URL of an S3-compatible store; empty for AWS
 	PathStyle bool   // bucket in the path, not in the host name
 
-	// Credentials are the SDK's default chain when nil.
+	// PublicEndpoint is the http(s) URL under which those who get presigned
+	// requests reach the store, where that is not Endpoint.
+	PublicEndpoint string
+
+	// Credentials are the SDK's default chain when nil, the shared files read
+	// again when they change.
 	Credentials aws.CredentialsProvider
 
 	// Pool gives the part buffers. Required; its buffers are MinPartBytes or more.
@@ -57,6 +64,10 @@ type Config struct {
 	PartConcurrency int
 
 	Checksum ChecksumMode // default ChecksumWhenSupported
+
+	Encryption Encryption        // at rest; default EncryptionDefault
+	KMSKeyID   string            // key of EncryptionKMS; default the store's own
+	Tags       map[string]string // on every object, at most 10; default none
 
 	// MaxRetries is the number of attempts after the first; default
 	// DefaultMaxRetries, negative for none.
@@ -92,6 +103,32 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("s3: part concurrency is %d, want at least 1", c.PartConcurrency)
 	case c.Checksum != ChecksumWhenSupported && c.Checksum != ChecksumWhenRequired:
 		return c, fmt.Errorf("s3: checksum mode %q, want %q or %q", c.Checksum, ChecksumWhenSupported, ChecksumWhenRequired)
+	case strings.ContainsFunc(c.Region, func(r rune) bool { return unprintable(r) || r == '/' }):
+		return c, fmt.Errorf("s3: region %q has a blank or a slash", c.Region)
 	}
-	return c, nil
+	if err := checkEndpoint("endpoint", c.Endpoint); err != nil {
+		return c, err
+	}
+	if err := checkEndpoint("public endpoint", c.PublicEndpoint); err != nil {
+		return c, err
+	}
+	return c, c.checkProtection()
+}
+
+// checkEndpoint takes what a bucket and a key can be put behind, and nothing that
+// would get lost on the way.
+func checkEndpoint(name, endpoint string) error {
+	if endpoint == "" {
+		return nil
+	}
+	u, err := url.Parse(endpoint)
+	switch {
+	case err != nil:
+		return fmt.Errorf("s3: %s is no URL", name) // the error would show what may hold a password
+	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
+		return fmt.Errorf("s3: %s %q, want http://HOST or https://HOST", name, u.Redacted())
+	case u.User != nil, u.RawQuery != "", u.Fragment != "":
+		return fmt.Errorf("s3: %s %q has more than scheme, host and path", name, u.Redacted())
+	}
+	return nil
 }

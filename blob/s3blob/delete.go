@@ -41,16 +41,24 @@ func (s *Store) deleteOne(ctx context.Context, key string) error {
 	return nil
 }
 
+// deleteMany deletes one by one where the store has no DeleteObjects.
 func (s *Store) deleteMany(ctx context.Context, keys []string) error {
 	ids := make([]types.ObjectIdentifier, len(keys))
 	for i := range keys {
 		ids[i].Key = &keys[i]
 	}
-	out, err := s.api.DeleteObjects(ctx, &s3.DeleteObjectsInput{
-		Bucket: aws.String(s.bucket),
-		Delete: &types.Delete{Objects: ids, Quiet: aws.Bool(true)},
+	var out *s3.DeleteObjectsOutput
+	err := withBodyChecksum(s.checksum, func(options ...func(*s3.Options)) (err error) {
+		out, err = s.api.DeleteObjects(ctx, &s3.DeleteObjectsInput{
+			Bucket: aws.String(s.bucket),
+			Delete: &types.Delete{Objects: ids, Quiet: aws.Bool(true)},
+		}, options...)
+		return err
 	})
-	if err != nil {
+	switch {
+	case isNotImplemented(err):
+		return s.deleteEach(ctx, keys)
+	case err != nil:
 		return fmt.Errorf("delete object %s and %d more: %w", keys[0], len(keys)-1, translate(err))
 	}
 	for _, e := range out.Errors {
@@ -59,6 +67,20 @@ func (s *Store) deleteMany(ctx context.Context, keys []string) error {
 		}
 	}
 	return nil
+}
+
+// deleteEach goes on after a refusal and reports the first.
+func (s *Store) deleteEach(ctx context.Context, keys []string) error {
+	var first error
+	for _, key := range keys {
+		if err := s.deleteOne(ctx, key); err != nil && first == nil {
+			first = err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return first
 }
 
 // keyError is the store's refusal of one key among many.

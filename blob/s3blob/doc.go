@@ -56,18 +56,38 @@
 //	}
 //
 // s3:PutObject covers CreateMultipartUpload, UploadPart and
-// CompleteMultipartUpload. s3:ListBucket also covers HeadBucket, and without it
-// S3 answers 403 instead of 404 for an absent object. EnsureBucket needs
-// s3:CreateBucket on the bucket when it is to create it. A bucket encrypted with
-// a KMS key also needs kms:GenerateDataKey and kms:Decrypt on that key.
+// CompleteMultipartUpload, s3:GetObject covers HeadObject. s3:ListBucket also
+// covers HeadBucket, and without it S3 answers 403 instead of 404 for an absent
+// object. EnsureBucket needs s3:CreateBucket on the bucket when it is to create
+// it. Config.Tags need s3:PutObjectTagging on the objects. A bucket encrypted with
+// a KMS key also needs kms:GenerateDataKey and kms:Decrypt on that key. A
+// presigned request may do what the identity that signed it may. The methods of
+// Admin name what they need besides.
+//
+// # Presigned requests
+//
+// They are made by a presign client of its own, for Config.PublicEndpoint where
+// that is set: the host is part of the signature, and a URL moved to another host
+// is refused. A put is bound to its key by the signature, to its size by the
+// signed Content-Length, and to its content by the signed x-amz-checksum-sha256,
+// which the store compares with what arrives. A store that ignores that header
+// does not bind the content; Head then has no SHA-256 for what was put.
+//
+// # Credentials
+//
+// Config.Credentials, or the SDK's chain: environment, shared profile, web
+// identity, container and instance metadata. The shared files are read again when
+// they change, and a web identity's token whenever its credentials run out, so
+// both can be rotated under a running Store.
 //
 // # What other stores must offer
 //
 // Strong read-after-write consistency; GetObject with Range; DeleteObject and
 // DeleteObjects; ListObjectsV2 in the order of the keys' bytes; multipart
 // uploads with parts of 5 MiB, and their abort. Flexible checksums (CRC32) are
-// used unless Config.Checksum says when_required; DeleteObjects always carries
-// one.
+// used unless Config.Checksum says when_required; DeleteObjects carries one in any
+// case, then Content-MD5, and is done without where a store has no such thing.
+// docs/stores.md says which stores were tried, and how others differ.
 //
 // ListMultipartUploads may be partial: MinIO lists by exact key or the whole
 // bucket, never by prefix, and forgets after a restart what it cannot list any

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -16,11 +17,21 @@ import (
 // Error codes of the S3 protocol that the SDK has no type for, or that stores
 // use where AWS uses a typed one.
 const (
-	codeNoSuchKey    = "NoSuchKey"
-	codeNoSuchBucket = "NoSuchBucket"
-	codeNoSuchUpload = "NoSuchUpload"
-	codeNotFound     = "NotFound"
-	codeInvalidRange = "InvalidRange"
+	codeNoSuchKey      = "NoSuchKey"
+	codeNoSuchBucket   = "NoSuchBucket"
+	codeNoSuchUpload   = "NoSuchUpload"
+	codeNotFound       = "NotFound"
+	codeInvalidRange   = "InvalidRange"
+	codeNotImplemented = "NotImplemented"
+	codeTimeSkewed     = "RequestTimeTooSkewed"
+	codeMissingMD5     = "MissingContentMD5"
+	codeInvalidRequest = "InvalidRequest"
+	codeNoLifecycle    = "NoSuchLifecycleConfiguration"
+	codeNoCORS         = "NoSuchCORSConfiguration"
+	codeNoPolicy       = "NoSuchBucketPolicy"
+	codePrecondition   = "PreconditionFailed"
+	codeInvalid        = "InvalidArgument"
+	codeMalformed      = "MalformedXML"
 )
 
 // translate puts the sentinel of package blob in front of an SDK error that
@@ -36,6 +47,10 @@ func translate(err error) error {
 		return fmt.Errorf("%w: %w", blob.ErrNotFound, err)
 	case code == codeInvalidRange || statusCode(err) == http.StatusRequestedRangeNotSatisfiable:
 		return fmt.Errorf("%w: %w", blob.ErrRange, err)
+	case code == codeTimeSkewed || refusedForItsDate(err):
+		return fmt.Errorf("%w: %w", blob.ErrClockSkew, err)
+	case isNotImplemented(err):
+		return fmt.Errorf("%w: %w", blob.ErrUnsupported, err)
 	}
 	return err
 }
@@ -43,6 +58,30 @@ func translate(err error) error {
 func isNoSuchKey(err error) bool {
 	var typed *types.NoSuchKey
 	return errors.As(err, &typed) || errorCode(err) == codeNoSuchKey
+}
+
+// forgivenSkew is how far S3 lets clocks differ.
+const forgivenSkew = 15 * time.Minute
+
+// refusedForItsDate recognizes the refusal that RequestTimeTooSkewed names, in
+// answers that name nothing: those to HEAD have no body, and some stores have a
+// code of their own.
+func refusedForItsDate(err error) bool {
+	var resp *awshttp.ResponseError
+	if !errors.As(err, &resp) || resp.HTTPStatusCode() != http.StatusForbidden {
+		return false
+	}
+	date, err := http.ParseTime(resp.HTTPResponse().Header.Get("Date"))
+	return err == nil && time.Since(date).Abs() > forgivenSkew
+}
+
+func isNotImplemented(err error) bool {
+	return errorCode(err) == codeNotImplemented || statusCode(err) == http.StatusNotImplemented
+}
+
+func isMalformed(err error) bool {
+	code := errorCode(err)
+	return code == codeInvalid || code == codeMalformed
 }
 
 func isNoSuchUpload(err error) bool {

@@ -44,13 +44,15 @@ func (s *Store) put(ctx context.Context, key string, body io.Reader, opts blob.P
 func (s *Store) putWhole(ctx context.Context, key string, content []byte, opts blob.PutOptions) error {
 	call, cancel := lingering(ctx)
 	defer cancel()
-	_, err := s.api.PutObject(call, &s3.PutObjectInput{
+	in := &s3.PutObjectInput{
 		Bucket:        aws.String(s.bucket),
 		Key:           aws.String(key),
 		Body:          bytes.NewReader(content),
 		ContentLength: aws.Int64(int64(len(content))),
 		ContentType:   optional(opts.ContentType),
-	})
+	}
+	s.protection.onPut(in)
+	_, err := s.api.PutObject(call, in)
 	if err == nil && ctx.Err() == nil {
 		return nil
 	}

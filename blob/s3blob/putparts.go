@@ -38,12 +38,14 @@ func (s *Store) putParts(ctx context.Context, key string, body *bodyReader, firs
 func (s *Store) createUpload(ctx context.Context, key string, opts blob.PutOptions) (id string, err error) {
 	call, cancel := lingering(ctx)
 	defer cancel()
-	out, err := s.api.CreateMultipartUpload(call, &s3.CreateMultipartUploadInput{
+	in := &s3.CreateMultipartUploadInput{
 		Bucket:            aws.String(s.bucket),
 		Key:               aws.String(key),
 		ContentType:       optional(opts.ContentType),
 		ChecksumAlgorithm: s.partChecksum,
-	})
+	}
+	s.protection.onCreate(in)
+	out, err := s.api.CreateMultipartUpload(call, in)
 	if err != nil {
 		return "", fmt.Errorf("create multipart upload: %w", translate(err))
 	}

@@ -48,6 +48,7 @@ type API interface {
 	s3.ListMultipartUploadsAPIClient
 
 	PutObject(context.Context, *s3.PutObjectInput, ...func(*s3.Options)) (*s3.PutObjectOutput, error)
+	HeadObject(context.Context, *s3.HeadObjectInput, ...func(*s3.Options)) (*s3.HeadObjectOutput, error)
 	GetObject(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
 	DeleteObject(context.Context, *s3.DeleteObjectInput, ...func(*s3.Options)) (*s3.DeleteObjectOutput, error)
 	DeleteObjects(context.Context, *s3.DeleteObjectsInput, ...func(*s3.Options)) (*s3.DeleteObjectsOutput, error)
@@ -71,6 +72,9 @@ type Store struct {
 	region      string
 	pool        *blob.Pool
 	concurrency int
+	protection  protection
+	checksum    ChecksumMode
+	signer      signer
 	log         *slog.Logger
 
 	// partChecksum is named when an upload is created, with each part and at the
@@ -81,9 +85,9 @@ type Store struct {
 
 var _ blob.Store = (*Store)(nil)
 
-// New returns a Store over a client made by the caller. It uses Bucket, Region,
-// Pool, PartConcurrency, Checksum and Logger of cfg; the error names the field
-// that cannot work.
+// New returns a Store over a client made by the caller. It uses all of cfg but
+// Endpoint, PathStyle, Credentials and MaxRetries, which are the client's; the
+// error names the field that cannot work.
 func New(cfg Config, api API) (*Store, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -100,29 +104,49 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	load := []func(*config.LoadOptions) error{
+	client, err := newClient(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Region = client.Options().Region
+	return newStore(cfg, client), nil
+}
+
+func newClient(ctx context.Context, cfg Config) (*s3.Client, error) {
+	options := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(newHTTPClient(cfg)),
 		config.WithRetryMaxAttempts(1 + max(cfg.MaxRetries, 0)),
 	}
 	if cfg.Region != "" {
-		load = append(load, config.WithRegion(cfg.Region))
+		options = append(options, config.WithRegion(cfg.Region))
 	}
+	load := func(ctx context.Context) (aws.Config, error) {
+		loaded, err := config.LoadDefaultConfig(ctx, options...)
+		if err != nil {
+			return aws.Config{}, fmt.Errorf("s3: load configuration: %w", err)
+		}
+		return loaded, nil
+	}
+	var awsCfg aws.Config
+	var err error
 	if cfg.Credentials != nil {
-		load = append(load, config.WithCredentialsProvider(cfg.Credentials))
+		options = append(options, config.WithCredentialsProvider(cfg.Credentials))
+		awsCfg, err = load(ctx)
+	} else {
+		awsCfg, err = loadConfig(ctx, cfg.Logger, load)
 	}
-	awsCfg, err := config.LoadDefaultConfig(ctx, load...)
 	if err != nil {
-		return nil, fmt.Errorf("s3: load configuration: %w", err)
+		return nil, err
 	}
 	if awsCfg.Region == "" {
 		awsCfg.Region = DefaultRegion
 	}
-	cfg.Region = awsCfg.Region
-	client := s3.NewFromConfig(awsCfg, func(o *s3.Options) {
+	return s3.NewFromConfig(awsCfg, func(o *s3.Options) {
 		if cfg.Endpoint != "" {
 			o.BaseEndpoint = aws.String(cfg.Endpoint)
 		}
 		o.UsePathStyle = cfg.PathStyle
+		o.HTTPSignerV4 = &rotatingSigner{}
 		if cfg.Checksum == ChecksumWhenRequired {
 			o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 			o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
@@ -133,24 +157,27 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		// A multipart object has a checksum of checksums that a download cannot be
 		// held against; a warning for each would say nothing.
 		o.DisableLogOutputChecksumValidationSkipped = true
-	})
-	return newStore(cfg, client), nil
+	}), nil
 }
 
 func newStore(cfg Config, api API) *Store {
-	var partChecksum types.ChecksumAlgorithm
+	s := &Store{
+		api:         api,
+		bucket:      cfg.Bucket,
+		region:      cfg.Region,
+		pool:        cfg.Pool,
+		concurrency: cfg.PartConcurrency,
+		protection:  cfg.protection(),
+		checksum:    cfg.Checksum,
+		log:         cfg.Logger,
+	}
 	if cfg.Checksum == ChecksumWhenSupported {
-		partChecksum = types.ChecksumAlgorithmCrc32
+		s.partChecksum = types.ChecksumAlgorithmCrc32
 	}
-	return &Store{
-		partChecksum: partChecksum,
-		api:          api,
-		bucket:       cfg.Bucket,
-		region:       cfg.Region,
-		pool:         cfg.Pool,
-		concurrency:  cfg.PartConcurrency,
-		log:          cfg.Logger,
+	if client, ok := api.(*s3.Client); ok {
+		s.signer = newSigner(client, cfg.PublicEndpoint)
 	}
+	return s
 }
 
 // newHTTPClient returns a client that the SDK can still add a CA bundle to,

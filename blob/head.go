@@ -1,0 +1,33 @@
+package blob
+
+import (
+	"context"
+	"crypto/sha256"
+	"time"
+)
+
+// Header tells about objects without reading them. Stores implement it beside
+// Store.
+type Header interface {
+	// Head describes the object. ErrNotFound.
+	Head(ctx context.Context, key string) (Info, error)
+}
+
+// Info is what a store knows of one object.
+type Info struct {
+	Size         int64     // bytes
+	LastModified time.Time // by the store's clock
+	ContentType  string    // "" where the store keeps none
+
+	// SHA256 is the checksum of the whole object, as the store computed or
+	// verified it when the object was written; nil where it has none. An object
+	// that was put with one always has it.
+	SHA256 *[sha256.Size]byte
+
+	// ETag identifies the content among all that the key ever had. It is opaque,
+	// and without quotes.
+	ETag string
+
+	// Version is the object's version id; "" in a bucket without versions.
+	Version string
+}
