@@ -66,6 +66,16 @@ type Publisher interface {
 	Publish(entries []Entry)
 }
 
+// Publishers tells several.
+type Publishers []Publisher
+
+// Publish implements Publisher.
+func (list Publishers) Publish(entries []Entry) {
+	for _, p := range list {
+		p.Publish(entries)
+	}
+}
+
 // DefaultPageBytes is the size of bodies at which a page that has a cursor is
 // cut (contract 2.5.3).
 const DefaultPageBytes = 4 * storage.MiB
@@ -82,6 +92,11 @@ type ActivityConfig struct {
 	// a cursor is cut; DefaultPageBytes when 0. Pages without a cursor, from which
 	// nobody can page forward, are cut at eight times as much.
 	PageBytes int64
+
+	// Notify has every write notify Channel with the workspace's id, as part of its
+	// transaction, for the FeedWatch of each replica. It makes commits to all feeds
+	// of the database wait for each other.
+	Notify bool
 }
 
 // Activity is the feeds of all workspaces. It is an Announcer.
@@ -89,6 +104,7 @@ type Activity struct {
 	db        DB
 	publisher Publisher
 	pageBytes int64
+	notify    bool
 }
 
 var _ Announcer = (*Activity)(nil)
@@ -98,5 +114,5 @@ func NewActivity(cfg ActivityConfig) *Activity {
 	if cfg.PageBytes <= 0 {
 		cfg.PageBytes = DefaultPageBytes
 	}
-	return &Activity{db: cfg.DB, publisher: cfg.Publisher, pageBytes: cfg.PageBytes}
+	return &Activity{db: cfg.DB, publisher: cfg.Publisher, pageBytes: cfg.PageBytes, notify: cfg.Notify}
 }

@@ -28,7 +28,7 @@ func (a *Activity) Announce(b *pgx.Batch, ws storage.WorkspaceID, records []stor
 			return nil, err
 		}
 	}
-	args, written, err := appendArgs(ws, entries)
+	args, written, err := a.appendArgs(ws, entries)
 	if err != nil {
 		return nil, fmt.Errorf("announce %d uploads: %w", len(records), err)
 	}

@@ -17,7 +17,8 @@ import (
 // appendSQL advances the feed's head and inserts, in one statement. The upsert
 // takes the head's row lock first and reads head and clock only once it has it,
 // so seq and created_at are allocated in the order of commits. Each row is one
-// microsecond after the one before it, the finest step there is.
+// microsecond after the one before it, the finest step there is. A notification
+// is delivered when the transaction commits, and lost with it when it does not.
 const appendSQL = `
 WITH feed AS (
     INSERT INTO activity_feeds AS f (workspace_id, last_seq, last_at)
@@ -27,7 +28,7 @@ WITH feed AS (
     ON CONFLICT (workspace_id) DO UPDATE
     SET last_seq = f.last_seq + @n::bigint,
         last_at = greatest(clock_timestamp(), f.last_at + @n::bigint * interval '1 microsecond')
-    RETURNING f.last_seq, f.last_at
+    RETURNING f.last_seq, f.last_at, CASE WHEN @notify THEN pg_notify('` + Channel + `', f.workspace_id::text) END AS notified
 )
 INSERT INTO activity_logs
     (workspace_id, seq, created_at, activity_type, source_id, target_id, method, summary, error_detail,
@@ -65,7 +66,7 @@ func (a *Activity) publish(entries []Entry) {
 }
 
 func (a *Activity) append(ctx context.Context, ws storage.WorkspaceID, entries []NewEntry) ([]Entry, error) {
-	args, written, err := appendArgs(ws, entries)
+	args, written, err := a.appendArgs(ws, entries)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +80,7 @@ func (a *Activity) append(ctx context.Context, ws storage.WorkspaceID, entries [
 // appendArgs are the arguments of appendSQL, and the entries as they will read
 // once assignKeys has seen its result. The statement holds the lock on the
 // feed's head to the end of the transaction it runs in.
-func appendArgs(ws storage.WorkspaceID, entries []NewEntry) (pgx.NamedArgs, []Entry, error) {
+func (a *Activity) appendArgs(ws storage.WorkspaceID, entries []NewEntry) (pgx.NamedArgs, []Entry, error) {
 	n := len(entries)
 	var (
 		types, statuses             = make([]string, n), make([]string, n)
@@ -103,7 +104,7 @@ func appendArgs(ws storage.WorkspaceID, entries []NewEntry) (pgx.NamedArgs, []En
 		durations[i], messages[i] = w.DurationMS, w.MessageID
 	}
 	return pgx.NamedArgs{
-		"workspace": wsArg(ws), "n": int64(n), "types": types, "sources": sources, "targets": targets,
+		"workspace": wsArg(ws), "notify": a.notify, "n": int64(n), "types": types, "sources": sources, "targets": targets,
 		"methods": methods, "summaries": summaries, "details": details, "requests": requests,
 		"responses": responses, "traces": traces, "bytes": bytes, "durations": durations,
 		"statuses": statuses, "messages": messages,

@@ -9,10 +9,13 @@ import (
 	"github.com/molecule-ai/pendinguploads/storage"
 )
 
+// ackSeqSQL records no more than the feed has: whoever acks has read it, so the
+// head is at least that far, and what is written later is not acked unread.
 const ackSeqSQL = `
 INSERT INTO inbox_delivery_state AS d (workspace_id, last_acked_seq)
-SELECT w.id, @seq
+SELECT w.id, least(@seq::bigint, coalesce(f.last_seq, 0))
 FROM workspaces w
+LEFT JOIN activity_feeds f ON f.workspace_id = w.id
 WHERE w.id = @workspace AND w.status <> 'removed'
 ON CONFLICT (workspace_id) DO UPDATE
 SET last_acked_seq = greatest(d.last_acked_seq, excluded.last_acked_seq),
@@ -20,7 +23,8 @@ SET last_acked_seq = greatest(d.last_acked_seq, excluded.last_acked_seq),
 RETURNING d.last_acked_seq`
 
 // AckSeq records that the workspace has consumed its feed up to seq, and returns
-// what is recorded: never less than before. storage.ErrWorkspaceNotFound, also
+// what is recorded: never less than before, and never beyond the feed's head,
+// because entries up to it are pruned early. storage.ErrWorkspaceNotFound, also
 // for a removed workspace.
 func (a *Activity) AckSeq(ctx context.Context, ws storage.WorkspaceID, seq int64) (int64, error) {
 	var last int64

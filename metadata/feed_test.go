@@ -414,19 +414,6 @@ func TestFailedAnnouncementInsertsNothing(t *testing.T) {
 	}
 }
 
-func TestAckSeqNeverDecreases(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	for _, step := range [][2]int64{{5, 5}, {3, 5}, {9, 9}, {0, 9}} {
-		if got, err := w.activity.AckSeq(t.Context(), w.ws, step[0]); err != nil || got != step[1] {
-			t.Errorf("AckSeq(%d) = %d, %v; want %d", step[0], got, err, step[1])
-		}
-	}
-	if _, err := w.activity.AckSeq(t.Context(), storage.WorkspaceID(uuid.New()), 1); !errors.Is(err, storage.ErrWorkspaceNotFound) {
-		t.Errorf("unknown workspace: %v", err)
-	}
-}
-
 func TestPrune(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -10,8 +10,25 @@ import (
 	"github.com/molecule-ai/pendinguploads/storage"
 )
 
+// said matches a part of a message that shows: text, or a file with an address or
+// a name.
+const said = `(@.text > "" || @.file.uri > "" || @.file.name > "")`
+
+// showsSQL holds for every row l that makes a bubble: what a person said in the
+// request, what an agent said in the response, as text, as a message or as a task.
+// A malformed body may pass too; its reader shows nothing then.
+const showsSQL = `(
+    l.request_body @? '$.params.message.parts[*] ? ` + said + `'
+    OR l.response_body @? '$.result ? (@ > "")'
+    OR l.response_body @? '$ ? (@.result.type() == "string").parts[*] ? ` + said + `'
+    OR l.response_body @? '$.result.parts[*] ? ` + said + `'
+    OR l.response_body @? '$.result.message.parts[*] ? ` + said + `'
+    OR l.response_body @? '$.result.status.message.parts[*] ? ` + said + `'
+    OR l.response_body @? '$.result.artifacts[*].parts[*] ? ` + said + `')`
+
 // historySQL names its subselect l for entryColumns. See pageTemplate for how
-// the page is cut.
+// the page is cut. The rows are found in order through an index, and tested one
+// by one until there are enough.
 const historySQL = `
 SELECT ` + entryColumns + `, l.available
 FROM (
@@ -22,6 +39,7 @@ FROM (
         FROM activity_logs l
         WHERE l.workspace_id = @workspace AND l.activity_type = 'a2a_receive' AND l.source_id IS NULL
           AND l.method IS DISTINCT FROM 'chat_upload_receive'
+          AND ` + showsSQL + `
           AND (@before::timestamptz IS NULL OR l.created_at < @before)
         ORDER BY l.created_at DESC, l.seq DESC
         LIMIT @limit + 1
@@ -32,8 +50,8 @@ ORDER BY l.created_at DESC, l.seq DESC
 LIMIT @limit`
 
 // History returns what makes the chat of a workspace with its user (contract
-// 2.19): received entries without a source, those that announce uploads left
-// out. It returns the newest of those created before before (nil: the newest of
+// 2.19): received entries without a source that show something; those that
+// announce uploads, or ask for a task, do not count. It returns the newest of those created before before (nil: the newest of
 // all), oldest first, at most limit, with the same bounds as Page; reachedEnd
 // says that there are no older ones.
 func (a *Activity) History(ctx context.Context, ws storage.WorkspaceID, before *time.Time, limit int) (entries []Entry, reachedEnd bool, err error) {

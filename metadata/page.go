@@ -40,6 +40,8 @@ type Query struct {
 	Since    time.Duration // created within this long ago; 0: any time
 	Before   *time.Time    // created before, strictly
 	After    *uuid.UUID    // cursor: entries after the one with this id, oldest first
+	AfterSeq *int64        // a cursor too, by seq; that entry itself may be gone. Not together with After
+	Bytes    int64         // size of bodies at which the page is cut; 0: ActivityConfig.PageBytes and its rules
 	Limit    int           // at most MaxPageLimit; DefaultPageLimit when not positive
 	PeerInfo bool          // fill in PeerName and PeerRole
 }
@@ -77,10 +79,13 @@ func scanEntry(row pgx.CollectableRow, extra ...any) (Entry, error) {
 // it adds up their sizes, which are a column, so that bodies beyond the cut are
 // never read.
 //
+// A cursor by seq exists as long as the entry after it does, or is still to come:
+// otherwise what was pruned would be passed over in silence.
+//
 // The words in braces are filled in by pageSQL: a statement that leaves out what
 // is not asked for has a plan that goes through the index made for it.
 const pageTemplate = `
-SELECT ` + entryColumns + `, {peer columns}
+SELECT ` + entryColumns + `, {peer columns}, c.head
 FROM {cursor} c
 LEFT JOIN LATERAL (
     SELECT r.*, sum(r.body_bytes) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS total
@@ -94,8 +99,15 @@ LEFT JOIN LATERAL (
 ) l ON l.total <= @bytes OR l.total = l.body_bytes{peer join}`
 
 const (
-	pageCursor      = `(SELECT seq FROM activity_logs WHERE workspace_id = @workspace AND id = @after)`
-	pageNoCursor    = `(SELECT 0::bigint AS seq)`
+	pageCursor    = `(SELECT seq, {head} AS head FROM activity_logs WHERE workspace_id = @workspace AND id = @after)`
+	pageNoCursor  = `(SELECT 0::bigint AS seq, {head} AS head)`
+	pageSeqCursor = `(
+    SELECT @position::bigint AS seq, f.head
+    FROM (SELECT ` + feedHead + ` AS head) f
+    WHERE f.head <= @position OR EXISTS (SELECT FROM activity_logs WHERE workspace_id = @workspace AND seq = @position + 1)
+)`
+	feedHead        = `coalesce((SELECT last_seq FROM activity_feeds WHERE workspace_id = @workspace), 0)`
+	noHead          = `0::bigint`
 	pagePeer        = `coalesce(peer.name, ''), coalesce(peer.role, '')`
 	pageNoPeer      = `'', ''`
 	pagePeerJoin    = "\nLEFT JOIN workspaces peer ON peer.id = l.source_id"
@@ -107,9 +119,11 @@ const (
 // pageSQL is the statement for a query, made of fixed text alone; values are
 // arguments. seq and created_at sort alike: a window of time is entered through
 // created_at, everything else through seq.
-func pageSQL(q Query) string {
+func pageSQL(q Query, head bool) string {
 	cursor, order := pageNoCursor, orderNewestSeq
 	switch {
+	case q.AfterSeq != nil:
+		cursor, order = pageSeqCursor, orderOldestSeq
 	case q.After != nil:
 		cursor, order = pageCursor, orderOldestSeq
 	case q.Since > 0 || q.Before != nil:
@@ -124,7 +138,7 @@ func pageSQL(q Query) string {
 		on  bool
 		sql string
 	}{
-		{q.After != nil, "l.seq > c.seq"},
+		{q.forward(), "l.seq > c.seq"},
 		{q.Type != "", "l.activity_type = @type"},
 		{q.Source == SourceCanvas, "l.source_id IS NULL"},
 		{q.Source == SourceAgent, "l.source_id IS NOT NULL"},
@@ -136,11 +150,18 @@ func pageSQL(q Query) string {
 			filters.WriteString(" AND " + f.sql)
 		}
 	}
+	headSQL := noHead
+	if head {
+		headSQL = feedHead
+	}
 	return strings.NewReplacer(
-		"{cursor}", cursor, "{order}", order, "{filters}", filters.String(),
+		"{cursor}", strings.Replace(cursor, "{head}", headSQL, 1), "{order}", order, "{filters}", filters.String(),
 		"{peer columns}", peer, "{peer join}", join,
 	).Replace(pageTemplate)
 }
+
+// forward reports that the query has a cursor.
+func (q Query) forward() bool { return q.After != nil || q.AfterSeq != nil }
 
 // Page returns entries of the feed of ws: newest first, or with a cursor oldest
 // first. A page may be shorter than its limit without the feed being at an end,
@@ -148,23 +169,76 @@ func pageSQL(q Query) string {
 // one. ErrCursorNotFound when no entry of this feed has the cursor's id. A
 // failure on the way yields no entries at all.
 func (a *Activity) Page(ctx context.Context, ws storage.WorkspaceID, q Query) ([]Entry, error) {
-	entries, err := a.page(ctx, ws, q)
+	entries, _, err := a.page(ctx, ws, q, false)
 	if err != nil {
 		return nil, fmt.Errorf("read feed of workspace %s: %w", ws, err)
 	}
 	return entries, nil
 }
 
-func (a *Activity) page(ctx context.Context, ws storage.WorkspaceID, q Query) ([]Entry, error) {
+// PageHead is Page, and the seq of the newest entry that the feed had at that
+// moment whatever the query asks for, 0 for none.
+func (a *Activity) PageHead(ctx context.Context, ws storage.WorkspaceID, q Query) (entries []Entry, head int64, err error) {
+	entries, head, err = a.page(ctx, ws, q, true)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read feed of workspace %s: %w", ws, err)
+	}
+	return entries, head, nil
+}
+
+func (a *Activity) page(ctx context.Context, ws storage.WorkspaceID, q Query, wantHead bool) (entries []Entry, head int64, err error) {
 	switch {
 	case q.Limit <= 0:
 		q.Limit = DefaultPageLimit
 	case q.Limit > MaxPageLimit:
 		q.Limit = MaxPageLimit
 	}
+	rows, err := a.db.Query(ctx, pageSQL(q, wantHead), a.pageArgs(ws, q))
+	if err != nil {
+		return nil, 0, err
+	}
+	defer rows.Close()
+	entries, found := []Entry{}, false
+	for rows.Next() {
+		found = true
+		values := rows.RawValues()
+		if values[0] == nil {
+			// Nothing follows, and of the columns the head alone is there.
+			if err := rows.Scan(append(make([]any, len(values)-1), &head)...); err != nil {
+				return nil, 0, err
+			}
+			continue
+		}
+		var name, role string
+		e, err := scanEntry(rows, &name, &role, &head)
+		if err != nil {
+			return nil, 0, err
+		}
+		e.PeerName, e.PeerRole = name, role
+		entries = append(entries, e)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, 0, err
+	}
+	if !found {
+		return nil, 0, ErrCursorNotFound
+	}
+	sortEntries(entries, q.forward())
+	return entries, head, nil
+}
+
+func (a *Activity) pageArgs(ws storage.WorkspaceID, q Query) pgx.NamedArgs {
 	args := pgx.NamedArgs{"workspace": wsArg(ws), "limit": int64(q.Limit), "bytes": a.pageBytes * windowFactor}
-	if q.After != nil {
-		args["after"], args["bytes"] = *q.After, a.pageBytes
+	if q.forward() {
+		args["bytes"] = a.pageBytes
+	}
+	if q.Bytes > 0 {
+		args["bytes"] = q.Bytes
+	}
+	if q.AfterSeq != nil {
+		args["position"] = *q.AfterSeq
+	} else if q.After != nil {
+		args["after"] = *q.After
 	}
 	if q.Type != "" {
 		args["type"] = q.Type
@@ -178,33 +252,7 @@ func (a *Activity) page(ctx context.Context, ws storage.WorkspaceID, q Query) ([
 	if q.Before != nil {
 		args["before"] = *q.Before
 	}
-	rows, err := a.db.Query(ctx, pageSQL(q), args)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	entries, found := []Entry{}, false
-	for rows.Next() {
-		found = true
-		if rows.RawValues()[0] == nil {
-			continue
-		}
-		var name, role string
-		e, err := scanEntry(rows, &name, &role)
-		if err != nil {
-			return nil, err
-		}
-		e.PeerName, e.PeerRole = name, role
-		entries = append(entries, e)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	if !found {
-		return nil, ErrCursorNotFound
-	}
-	sortEntries(entries, q.After != nil)
-	return entries, nil
+	return args
 }
 
 // sortEntries puts entries in order whatever way the server joined them.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/molecule-ai/pendinguploads/storage"
@@ -49,7 +50,9 @@ WHERE id = @id AND status <> 'removed'`
 
 // Register creates the workspace or updates it and sets it online. Where it
 // holds no live instance token and is not removed, it is given one, which is
-// returned this once; of registrations that race, one gets it. ErrTokenRequired: a live instance
+// returned this once; of registrations that race, one gets it. A token whose commit
+// went unanswered is looked for, because its workspace could never register again
+// without it. ErrTokenRequired: a live instance
 // token exists and the caller showed none; nothing was changed. ErrInvalidJSON
 // and ErrNameTaken as for Create.
 func (s *Workspaces) Register(ctx context.Context, r Registration) (Registered, error) {
@@ -59,6 +62,13 @@ func (s *Workspaces) Register(ctx context.Context, r Registration) (Registered, 
 		// the same name before it notices that they have the same id. By now the
 		// other is committed, and this one becomes an update.
 		reg, err = s.register(ctx, r)
+	}
+	if errors.Is(err, ErrCommitUnknown) && reg.Token != "" {
+		committed, lookErr := s.tokenCommitted(ctx, r.ID, reg.Token)
+		if committed {
+			err = nil
+		}
+		err = errors.Join(err, lookErr)
 	}
 	if err != nil {
 		return Registered{}, fmt.Errorf("register workspace %s: %w", r.ID, err)
@@ -112,3 +122,38 @@ func (s *Workspaces) register(ctx context.Context, r Registration) (Registered, 
 	})
 	return reg, err
 }
+
+// confirmTime bounds the question what became of a registration's commit. It has
+// its own time, because the caller's may be what cut the answer off.
+const confirmTime = 5 * time.Second
+
+// probeTokenSQL inserts nothing exactly when the token is there. It waits for a
+// transaction that may still commit it, which a select would not see.
+const probeTokenSQL = `
+INSERT INTO workspace_auth_tokens (workspace_id, token_hash, prefix, kind)
+VALUES (@workspace, @hash, '', @kind)
+ON CONFLICT (token_hash) DO NOTHING`
+
+// tokenCommitted reports whether the token was stored. It leaves nothing behind.
+func (s *Workspaces) tokenCommitted(ctx context.Context, ws storage.WorkspaceID, secret string) (bool, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), confirmTime)
+	defer cancel()
+	found := false
+	err := inTx(ctx, s.db, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, probeTokenSQL, pgx.NamedArgs{"workspace": wsArg(ws), "hash": hashToken(secret), "kind": TokenInstance})
+		if err != nil {
+			return translate(err)
+		}
+		found = tag.RowsAffected() == 0
+		return errProbed
+	})
+	switch {
+	case errors.Is(err, errProbed), errors.Is(err, storage.ErrWorkspaceNotFound):
+		return found, nil // without the workspace, which it would have made, there is no token either
+	default:
+		return false, fmt.Errorf("look for token: %w", err)
+	}
+}
+
+// errProbed rolls a probe back.
+var errProbed = errors.New("probed")

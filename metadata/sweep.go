@@ -2,7 +2,9 @@ package metadata
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -86,11 +88,12 @@ WHERE p.workspace_id = t.workspace_id AND p.file_id = t.file_id`
 // SweepDue takes at most limit marked rows that no other sweeper holds, calls
 // discard with the keys of their objects (not at all when there are none),
 // deletes the rows and returns how many of each kind there were. Objects go
-// first: when discard fails the rows stay, marked, and when the deletion is
+// first: when discard fails their rows stay, marked, and when the deletion is
 // lost the next call finds the rows again, so discard must accept keys whose
 // objects are gone. Rows whose objects could not be discarded, in the time that
 // ctx leaves too, go to the end of the queue, so that they do not keep others
-// from being swept.
+// from being swept; rows with inline content go all the same, and are counted
+// beside the error.
 func (u *Uploads) SweepDue(ctx context.Context, limit int, discard func(ctx context.Context, keys []string) error) (storage.SweepResult, error) {
 	if limit <= 0 {
 		return storage.SweepResult{}, nil
@@ -98,32 +101,38 @@ func (u *Uploads) SweepDue(ctx context.Context, limit int, discard func(ctx cont
 	if err := ctx.Err(); err != nil {
 		return storage.SweepResult{}, fmt.Errorf("sweep due uploads: %w", err)
 	}
-	var result storage.SweepResult
+	var gone markedRows
 	var discardErr error
 	// What discard did, or took too long to do, is written down in any case.
 	rows, cancel := lingering(ctx)
 	defer cancel()
 	err := inTx(rows, u.db, func(tx pgx.Tx) error {
-		marked, err := takeMarked(rows, tx, limit)
-		if err != nil || len(marked.files) == 0 {
+		inline, objects, err := takeMarked(rows, tx, limit)
+		if err != nil {
 			return err
 		}
-		if len(marked.keys) > 0 {
-			if discardErr = discard(ctx, marked.keys); discardErr != nil {
-				return marked.exec(rows, tx, requeueMarkedSQL)
+		gone = inline
+		if len(objects.keys) > 0 {
+			if discardErr = discard(ctx, objects.keys); discardErr != nil {
+				err = objects.exec(rows, tx, requeueMarkedSQL)
+			} else {
+				gone = inline.and(objects)
 			}
 		}
-		if err := marked.exec(rows, tx, deleteMarkedSQL); err != nil {
+		if err != nil {
 			return err
 		}
-		result = storage.SweepResult{Acked: marked.acked, Expired: len(marked.files) - marked.acked}
-		return nil
+		return gone.exec(rows, tx, deleteMarkedSQL)
 	})
+	if err != nil {
+		gone = markedRows{}
+	}
+	result := storage.SweepResult{Acked: gone.acked, Expired: len(gone.files) - gone.acked}
 	if discardErr != nil {
-		return storage.SweepResult{}, fmt.Errorf("discard objects of due uploads: %w", discardErr)
+		return result, fmt.Errorf("discard objects of due uploads: %w", errors.Join(discardErr, err))
 	}
 	if err != nil {
-		return storage.SweepResult{}, fmt.Errorf("sweep due uploads: %w", err)
+		return result, fmt.Errorf("sweep due uploads: %w", err)
 	}
 	return result, nil
 }
@@ -135,31 +144,47 @@ type markedRows struct {
 	acked             int      // how many of the rows were acked
 }
 
-func takeMarked(ctx context.Context, tx pgx.Tx, limit int) (markedRows, error) {
+// takeMarked locks rows and tells those with inline content from those whose
+// content lies in objects.
+func takeMarked(ctx context.Context, tx pgx.Tx, limit int) (inline, objects markedRows, err error) {
 	rows, err := tx.Query(ctx, takeMarkedSQL, pgx.NamedArgs{"limit": int64(limit)})
 	if err != nil {
-		return markedRows{}, err
+		return markedRows{}, markedRows{}, err
 	}
-	var marked markedRows
 	var ws, file uuid.UUID
 	var key string
 	var acked bool
 	_, err = pgx.ForEachRow(rows, []any{&ws, &file, &key, &acked}, func() error {
-		marked.workspaces = append(marked.workspaces, ws.String())
-		marked.files = append(marked.files, file.String())
+		marked := &inline
 		if key != "" {
+			marked = &objects
 			marked.keys = append(marked.keys, key)
 		}
+		marked.workspaces = append(marked.workspaces, ws.String())
+		marked.files = append(marked.files, file.String())
 		if acked {
 			marked.acked++
 		}
 		return nil
 	})
-	return marked, err
+	return inline, objects, err
+}
+
+// and is both together.
+func (m markedRows) and(other markedRows) markedRows {
+	return markedRows{
+		workspaces: slices.Concat(m.workspaces, other.workspaces),
+		files:      slices.Concat(m.files, other.files),
+		keys:       slices.Concat(m.keys, other.keys),
+		acked:      m.acked + other.acked,
+	}
 }
 
 // exec runs a statement over the rows.
 func (m markedRows) exec(ctx context.Context, tx pgx.Tx, sql string) error {
+	if len(m.files) == 0 {
+		return nil
+	}
 	_, err := tx.Exec(ctx, sql, pgx.NamedArgs{"workspaces": m.workspaces, "files": m.files})
 	return err
 }

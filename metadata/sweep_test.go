@@ -176,6 +176,52 @@ func TestFailedDiscardKeepsRowsAndLetsOthersPass(t *testing.T) {
 	}
 }
 
+// Rows whose content is inline have nothing to do with objects that stay; those of
+// the objects go to the end of the queue.
+func TestInlineRowsDoNotWaitForObjects(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	mark := func(want int) {
+		t.Helper()
+		w.exec(t, `UPDATE pending_uploads SET expires_at = now() - interval '1 hour'`)
+		if n, err := w.uploads.MarkDue(t.Context(), time.Hour, 10); err != nil || n != want {
+			t.Fatalf("MarkDue = %d, %v; want %d", n, err, want)
+		}
+	}
+	inline := func(u *metadata.NewUpload) { u.ObjectKey, u.Content = "", []byte("hello") }
+	bad, ack := w.stage(t, nil), w.stage(t, inline)
+	if err := w.uploads.Ack(t.Context(), w.ws, ack.FileID); err != nil {
+		t.Fatal(err)
+	}
+	w.exec(t, `UPDATE pending_uploads SET acked_at = now() - interval '2 hours' WHERE acked_at IS NOT NULL`)
+	w.stage(t, inline)
+	mark(3)
+	later := w.stage(t, nil)
+	mark(1)
+	refused := errors.New("refused")
+	var asked []string
+	got, err := w.uploads.SweepDue(t.Context(), 3, func(_ context.Context, keys []string) error {
+		asked = keys
+		return refused
+	})
+	if !errors.Is(err, refused) || got != (storage.SweepResult{Acked: 1, Expired: 1}) || !slices.Equal(asked, []string{bad.Content.ObjectKey}) {
+		t.Errorf("swept %+v, asked to discard %v, %v; want both inline rows and the refusal", got, asked, err)
+	}
+	if n := query[int](t, w.pool, `SELECT count(*) FROM pending_uploads`); n != 2 {
+		t.Errorf("%d rows, want those of the objects", n)
+	}
+	got, err = w.uploads.SweepDue(t.Context(), 1, func(_ context.Context, keys []string) error {
+		asked = keys
+		return nil
+	})
+	if err != nil || got.Expired != 1 || !slices.Equal(asked, []string{later.Content.ObjectKey}) {
+		t.Errorf("next sweep: %+v, %v, of %v; want the other object's row", got, err, asked)
+	}
+	if got := w.sweep(t, 0); got.Expired != 1 {
+		t.Errorf("last sweep: %+v", got)
+	}
+}
+
 // A discard that hangs until its time is over counts as failed: its rows make way.
 func TestHangingDiscardLetsOthersPass(t *testing.T) {
 	t.Parallel()

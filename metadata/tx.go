@@ -15,6 +15,11 @@ import (
 // ended already.
 const rollbackTimeout = 5 * time.Second
 
+// idleInTxSQL has the server end a transaction whose client falls silent between
+// statements, such as a host that is suspended: a lock on a feed is not held for
+// the length of somebody's sleep, and no commit comes out of it hours later.
+const idleInTxSQL = `SET LOCAL idle_in_transaction_session_timeout = '20s'`
+
 // inTx runs f in a transaction. Any error or panic of f rolls back. A commit
 // whose outcome cannot be known is ErrCommitUnknown.
 func inTx(ctx context.Context, db DB, f func(tx pgx.Tx) error) error {
@@ -57,6 +62,7 @@ func inOneTx(ctx context.Context, db DB, b *pgx.Batch) error {
 	defer conn.Release()
 	whole := &pgx.Batch{}
 	whole.Queue("BEGIN")
+	whole.Queue(idleInTxSQL)
 	whole.QueuedQueries = append(whole.QueuedQueries, b.QueuedQueries...)
 	if err := conn.SendBatch(ctx, whole).Close(); err != nil {
 		// A connection that cannot roll back is closed when it is released.

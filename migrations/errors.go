@@ -13,6 +13,10 @@ var (
 	// was migrated by a newer release.
 	ErrNewer = errors.New("database schema is newer than this program")
 
+	// ErrTableInUse: another session kept a table locked, such as a long-running
+	// query or an open transaction, and nothing was changed. Find it in pg_locks.
+	ErrTableInUse = errors.New("table is in use by another session")
+
 	// ErrDatabaseURL: the connection string cannot be parsed. It is not quoted
 	// anywhere, because it may hold a password.
 	ErrDatabaseURL = errors.New("database URL is not a PostgreSQL connection string")

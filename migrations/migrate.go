@@ -26,20 +26,20 @@ type Applied struct {
 // Up applies every pending migration of the sets, in the order given, and
 // returns what it ran: nothing when the database is up to date. It waits for
 // other migrators, as long as ctx lives. What was applied before an error stays
-// applied and is returned with it.
+// applied and is returned with it. ErrTableInUse.
 func Up(ctx context.Context, databaseURL string, sets ...Set) ([]Applied, error) {
-	return run(databaseURL, sets, func(p *goose.Provider) ([]*goose.MigrationResult, error) {
+	return run(ctx, databaseURL, sets, func(p *goose.Provider) ([]*goose.MigrationResult, error) {
 		return p.Up(ctx)
 	})
 }
 
 // Down rolls back the newest applied migration of each set, the last set
 // given first, and returns what it ran. A set without applied migrations is
-// left alone.
+// left alone. ErrTableInUse.
 func Down(ctx context.Context, databaseURL string, sets ...Set) ([]Applied, error) {
 	sets = slices.Clone(sets)
 	slices.Reverse(sets)
-	return run(databaseURL, sets, func(p *goose.Provider) ([]*goose.MigrationResult, error) {
+	return run(ctx, databaseURL, sets, func(p *goose.Provider) ([]*goose.MigrationResult, error) {
 		result, err := p.Down(ctx)
 		if errors.Is(err, goose.ErrNoNextVersion) {
 			return nil, nil
@@ -52,7 +52,7 @@ func Down(ctx context.Context, databaseURL string, sets ...Set) ([]Applied, erro
 }
 
 // run calls step with a provider for each set in turn.
-func run(databaseURL string, sets []Set, step func(*goose.Provider) ([]*goose.MigrationResult, error)) (applied []Applied, err error) {
+func run(ctx context.Context, databaseURL string, sets []Set, step func(*goose.Provider) ([]*goose.MigrationResult, error)) (applied []Applied, err error) {
 	db, err := open(databaseURL)
 	if err != nil {
 		return nil, err
@@ -63,11 +63,7 @@ func run(databaseURL string, sets []Set, step func(*goose.Provider) ([]*goose.Mi
 		if err != nil {
 			return applied, err
 		}
-		results, err := step(p)
-		var partial *goose.PartialError
-		if errors.As(err, &partial) {
-			results = partial.Applied
-		}
+		results, err := patiently(ctx, func() ([]*goose.MigrationResult, error) { return step(p) })
 		for _, r := range results {
 			applied = append(applied, Applied{
 				Set:      set,

@@ -170,7 +170,7 @@ func TestWaitingEndsWithTheContext(t *testing.T) {
 	first := make(chan error, 1)
 	ctx, stop := context.WithCancel(t.Context())
 	go func() {
-		_, err := migrations.Up(ctx, url, migrations.Uploads)
+		_, err := migrations.Up(ctx, withLockTimeout(t, url, "10min"), migrations.Uploads)
 		first <- err
 	}()
 	watch := connect(t, url)

@@ -38,6 +38,9 @@ var (
 
 	// ErrRange: the requested range lies outside the content.
 	ErrRange = errors.New("range not satisfiable")
+
+	// ErrNoURL: the content has no URL of its own; it can be opened all the same.
+	ErrNoURL = errors.New("content has no URL")
 )
 
 // FileError says which file of a batch an error is about.

@@ -92,6 +92,9 @@ type Content struct {
 
 	// Opener reads the bytes. Set by the Storage that made the record.
 	Opener func(ctx context.Context, r Range) (io.ReadCloser, error)
+
+	// Signer makes URLs of the bytes; nil where there are none. Set like Opener.
+	Signer func(ctx context.Context, opts URLOptions) (SignedURL, error)
 }
 
 // Open reads the content, or the given range of it, from its start; the caller

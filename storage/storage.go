@@ -48,7 +48,8 @@ type Sweeper interface {
 	// Sweep removes rows acked longer than retention ago (cut to whole seconds;
 	// negative is 0) and rows that expired unacked, their objects first. At most
 	// limit rows are taken; counts below limit mean that nothing more was due
-	// that no other sweeper holds.
+	// that no other sweeper holds. Rows of objects that cannot be deleted stay and
+	// are an error; what was removed beside them is counted with it.
 	Sweep(ctx context.Context, retention time.Duration, limit int) (SweepResult, error)
 
 	// SweepOrphans removes objects that have no row, and unfinished multipart

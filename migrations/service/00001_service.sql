@@ -129,6 +129,10 @@ CREATE TABLE inbox_delivery_state (
 );
 
 -- +goose Down
+
+-- Whoever waits for a table holds up everybody who comes after, so the wait is
+-- short; Up and Down try again. A lock_timeout that the session brings stands.
+SELECT set_config('lock_timeout', '3s', true) WHERE current_setting('lock_timeout') = '0';
 DROP TABLE inbox_delivery_state;
 DROP TABLE activity_logs;
 DROP TABLE activity_feeds;

@@ -1,5 +1,9 @@
 -- +goose Up
 
+-- Whoever waits for a table holds up everybody who comes after, so the wait is
+-- short; Up and Down try again. A lock_timeout that the session brings stands.
+SELECT set_config('lock_timeout', '3s', true) WHERE current_setting('lock_timeout') = '0';
+
 -- A fresh database gets the table in its final form. The key starts with the
 -- workspace, because every statement of the hot path names it and so the table
 -- can be distributed by it. There is no foreign key: rows outlive their
@@ -88,16 +92,22 @@ CREATE INDEX IF NOT EXISTS idx_pending_uploads_file
 
 -- +goose Down
 
+-- Whoever waits for a table holds up everybody who comes after, so the wait is
+-- short; Up and Down try again. A lock_timeout that the session brings stands.
+SELECT set_config('lock_timeout', '3s', true) WHERE current_setting('lock_timeout') = '0';
+
 -- A table made by this migration is dropped. One that was adopted, told by its
 -- key on file_id alone, goes back to the form it came in, with the 100 MiB cap
 -- that its rows may need. Neither while rows refer to objects: their bytes would
--- be lost or left behind.
+-- be lost or left behind. The lock comes before the count, which else would miss
+-- the rows of uploads that are about to commit.
 -- +goose StatementBegin
 DO $$
 DECLARE
     objects bigint;
     adopted boolean;
 BEGIN
+    LOCK TABLE pending_uploads IN ACCESS EXCLUSIVE MODE;
     SELECT count(*) INTO objects FROM pending_uploads WHERE object_key IS NOT NULL;
     IF objects > 0 THEN
         RAISE EXCEPTION 'pending_uploads has % rows whose content lies in objects: sweep them or move them inline before migrating down', objects

@@ -158,6 +158,7 @@ func (p placed) open(t *testing.T, o storagetest.Options) storagetest.Harness {
 		h.Objects = func(t *testing.T) []string { t.Helper(); return keysOf(t, objects) }
 		h.PutObject = func(t *testing.T, key string) { t.Helper(); putObject(t, objects, key) }
 		h.PutUnfinished = unfinished
+		_, h.URLs = objects.(blob.Presigner)
 		h.AgeObjects = func(d time.Duration) { skew.Add(int64(d)) }
 	}
 	return h

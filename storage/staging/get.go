@@ -26,7 +26,7 @@ func (s *Store) Get(ctx context.Context, ws storage.WorkspaceID, f storage.FileI
 	return r, nil
 }
 
-// attach gives the record's content its reader.
+// attach gives the record's content its reader and, in an object, its URLs.
 func (s *Store) attach(r *storage.Record) {
 	ws, f := r.WorkspaceID, r.FileID
 	if r.Content.Placement == storage.PlacementInline {
@@ -46,6 +46,7 @@ func (s *Store) attach(r *storage.Record) {
 		}
 		return rc, err
 	}
+	s.attachURL(r)
 }
 
 // gone tells a row that was swept after it was read, which is ordinary, from an

@@ -29,6 +29,9 @@ func (s *Store) Put(ctx context.Context, ws storage.WorkspaceID, u storage.Uploa
 // commit's outcome cannot be known they are left to SweepOrphans instead,
 // because rows that did commit may cite them.
 func (s *Store) PutBatch(ctx context.Context, ws storage.WorkspaceID, b storage.Batch) ([]storage.Record, error) {
+	// Timers stand still while a host is suspended, and orphan sweeps of others do
+	// not, so the batch is timed by the wall clock too.
+	began := s.now().Round(0)
 	ctx, cancel := context.WithTimeoutCause(ctx, s.maxUploadTime, errUploadTime)
 	defer cancel()
 
@@ -42,6 +45,9 @@ func (s *Store) PutBatch(ctx context.Context, ws storage.WorkspaceID, b storage.
 	}
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("stage %d files: %w", len(in.files), context.Cause(ctx))
+	}
+	if age := s.now().Round(0).Sub(began); age > s.maxUploadTime {
+		return nil, fmt.Errorf("stage %d files: %w: %v by the wall clock, limit %v", len(in.files), errUploadTime, age, s.maxUploadTime)
 	}
 	records, err := s.commit(ctx, ws, in.files)
 	if err == nil || errors.Is(err, metadata.ErrCommitUnknown) {

@@ -42,8 +42,12 @@ func (r *resumingReader) open(parent context.Context) error {
 	// gets no deadline but is cancelled unless the opening succeeds in time.
 	ctx, stop := context.WithCancelCause(parent)
 	patience := time.AfterFunc(r.s.readPatience, func() { stop(errNoAnswer) })
+	var last error // what the store said, where it said anything in time
 	attempt := func() (io.ReadCloser, error) {
 		rc, err := r.s.objects.Open(ctx, r.key, r.rest.Offset, r.rest.Length)
+		if err != nil && ctx.Err() == nil {
+			last = err
+		}
 		if errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrRange) {
 			return nil, backoff.Permanent(err)
 		}
@@ -57,6 +61,9 @@ func (r *resumingReader) open(parent context.Context) error {
 	if !patience.Stop() && err == nil {
 		_ = rc.Close()
 		err = errNoAnswer
+	}
+	if errors.Is(err, errNoAnswer) && last != nil {
+		err = fmt.Errorf("%w: %w", err, last)
 	}
 	if err != nil {
 		stop(err)

@@ -68,9 +68,15 @@ type Config struct {
 	// Limits default to storage.DefaultLimits.
 	Limits storage.Limits
 
+	// Conditions tells whether a direct upload can be kept from replacing an object
+	// that is there. Nil: it is not; its content is bound by its SHA-256 alone.
+	Conditions Conditions
+
 	// MaxUploadTime ends a batch that takes longer, measured from its first
-	// read to the commit. It keeps uploads shorter than the grace period after
-	// which SweepOrphans takes their objects. Default 30 minutes.
+	// read to the commit, by the monotonic clock and, before the commit, by Now.
+	// It keeps uploads shorter than the grace period after which SweepOrphans
+	// takes their objects, so all stores on one prefix agree on it. Default
+	// 30 minutes.
 	MaxUploadTime time.Duration
 
 	// FilesInFlight is how many files of one batch may wait for the object store
@@ -83,7 +89,8 @@ type Config struct {
 	// (contract 7.2). Default 10 s.
 	ReadPatience time.Duration
 
-	// Now is the clock that ages of objects are measured with. Default time.Now.
+	// Now is the wall clock that ages of objects and of batches are measured
+	// with. Default time.Now.
 	Now func() time.Time
 
 	// Logger receives what no caller is told: discarded leftovers that could not
@@ -120,6 +127,7 @@ type Store struct {
 	readPatience  time.Duration
 	now           func() time.Time
 	log           *slog.Logger
+	conditions    conditions
 }
 
 var (
@@ -172,6 +180,7 @@ func New(cfg Config) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
+	s.conditions = conditions{from: cfg.Conditions, now: s.now, log: s.log}
 	return s, nil
 }
 

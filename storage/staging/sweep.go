@@ -1,6 +1,7 @@
 package staging
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,7 +31,7 @@ func (s *Store) Sweep(ctx context.Context, retention time.Duration, limit int) (
 		return s.objects.Delete(ctx, keys...)
 	})
 	if err != nil {
-		return storage.SweepResult{}, fmt.Errorf("sweep due uploads: %w", err)
+		return result, fmt.Errorf("sweep due uploads: %w", err)
 	}
 	return result, nil
 }
@@ -38,7 +39,7 @@ func (s *Store) Sweep(ctx context.Context, retention time.Duration, limit int) (
 // SweepOrphans implements storage.Sweeper. Ages are measured between the
 // object store's times and Config.Now, and between the time in the file id and
 // Config.Now: a store whose clock is behind must not make a running upload look
-// old.
+// old. What cannot be listed or removed does not keep the rest.
 func (s *Store) SweepOrphans(ctx context.Context, grace time.Duration) (storage.OrphanResult, error) {
 	var result storage.OrphanResult
 	if s.objects == nil {
@@ -48,22 +49,34 @@ func (s *Store) SweepOrphans(ctx context.Context, grace time.Duration) (storage.
 		return result, fmt.Errorf("orphan grace period is %v, want more than %v: a running upload must not lose its objects", grace, longest)
 	}
 	before := s.now().Add(-grace)
-	if err := s.sweepOrphanObjects(ctx, before, &result); err != nil {
-		return result, err
-	}
+	// Unfinished uploads are few: they come first, so that a listing of objects that
+	// takes all the time there is leaves none for them.
+	unfinished := s.abortUnfinished(ctx, before, &result)
+	objects := s.sweepOrphanObjects(ctx, before, &result)
+	return result, errors.Join(unfinished, objects)
+}
+
+// abortUnfinished goes on after one that cannot be aborted, and returns the first
+// failure.
+func (s *Store) abortUnfinished(ctx context.Context, before time.Time, result *storage.OrphanResult) error {
+	var first error
 	for u, err := range s.objects.ListUnfinished(ctx, string(s.keys)) {
 		if err != nil {
-			return result, fmt.Errorf("list unfinished uploads: %w", err)
+			return cmp.Or(first, fmt.Errorf("list unfinished uploads: %w", err))
 		}
 		if id, ours := s.keys.parse(u.Key); !ours || !u.Initiated.Before(before) || !madeBefore(id.File, before) {
 			continue
 		}
 		if err := s.objects.AbortUnfinished(ctx, u); err != nil {
-			return result, fmt.Errorf("abort unfinished upload of %s: %w", u.Key, err)
+			first = cmp.Or(first, fmt.Errorf("abort unfinished upload of %s: %w", u.Key, err))
+			if ctx.Err() != nil {
+				return first
+			}
+			continue
 		}
 		result.Uploads++
 	}
-	return result, nil
+	return first
 }
 
 // madeBefore reports whether a file id was made before t; an id that does not say
@@ -76,7 +89,10 @@ func madeBefore(f storage.FileID, t time.Time) bool {
 	return time.Unix(id.Time().UnixTime()).Before(t)
 }
 
+// sweepOrphanObjects goes on after a batch with an object that cannot be deleted,
+// and returns the first failure.
 func (s *Store) sweepOrphanObjects(ctx context.Context, before time.Time, result *storage.OrphanResult) error {
+	var first error
 	var old []metadata.UploadID
 	flush := func() error {
 		missing, err := s.rows.Missing(ctx, old)
@@ -92,14 +108,15 @@ func (s *Store) sweepOrphanObjects(ctx context.Context, before time.Time, result
 			keys[i] = s.keys.key(id.Workspace, id.File)
 		}
 		if err := s.objects.Delete(ctx, keys...); err != nil {
-			return fmt.Errorf("delete %d orphans: %w", len(keys), err)
+			first = cmp.Or(first, fmt.Errorf("delete %d orphans: %w", len(keys), err))
+			return ctx.Err()
 		}
 		result.Objects += len(keys)
 		return nil
 	}
 	for o, err := range s.objects.List(ctx, string(s.keys)) {
 		if err != nil {
-			return fmt.Errorf("list objects: %w", err)
+			return cmp.Or(first, fmt.Errorf("list objects: %w", err))
 		}
 		id, ours := s.keys.parse(o.Key)
 		if !ours || !o.LastModified.Before(before) || !madeBefore(id.File, before) {
@@ -107,12 +124,14 @@ func (s *Store) sweepOrphanObjects(ctx context.Context, before time.Time, result
 		}
 		if old = append(old, id); len(old) == orphanBatch {
 			if err := flush(); err != nil {
-				return err
+				return cmp.Or(first, err)
 			}
 		}
 	}
-	if len(old) == 0 {
-		return nil
+	if len(old) > 0 {
+		if err := flush(); err != nil {
+			return cmp.Or(first, err)
+		}
 	}
-	return flush()
+	return first
 }

@@ -68,6 +68,10 @@ type Harness struct {
 	// aborts it. Nil where the object store has no such thing, and with Objects.
 	PutUnfinished func(t *testing.T, key string)
 
+	// URLs says that content in the object store has URLs, which the test can
+	// reach.
+	URLs bool
+
 	// AgeObjects makes all objects, and unfinished uploads, look d older to the
 	// Sweeper. Nil with Objects.
 	AgeObjects func(d time.Duration)
@@ -79,7 +83,7 @@ type Open func(t *testing.T, o Options) Harness
 // Run runs the suite.
 func Run(t *testing.T, open Open) {
 	t.Helper()
-	for _, group := range [][]subtest{putTests, batchTests, readTests, ackTests, sweepTests, orphanTests, memoryTests} {
+	for _, group := range [][]subtest{putTests, batchTests, readTests, urlTests, ackTests, sweepTests, orphanTests, memoryTests} {
 		for _, st := range group {
 			t.Run(st.name, func(t *testing.T) {
 				t.Parallel()

@@ -48,7 +48,8 @@ type Config struct {
 	// Default storage.DefaultOrphanGrace.
 	OrphanGrace time.Duration
 	// OrphanInterval is the time between two looks for orphans, each of which
-	// lists the whole prefix. Default 30 minutes.
+	// lists the whole prefix; after one that failed it is a quarter of that.
+	// Default 30 minutes.
 	OrphanInterval time.Duration
 	// OrphanTime bounds one look for orphans. Default 10 minutes.
 	OrphanTime time.Duration
@@ -75,8 +76,13 @@ type Sweeper struct {
 	metrics metrics
 	batch   int // rows at a time, at most cfg.BatchSize
 
-	lastOrphans, lastFeed time.Time
+	nextOrphans, lastFeed time.Time
 }
+
+// orphanRetry is the part of OrphanInterval after which a failed look for orphans
+// is repeated: not at every tick, because a bucket that is slow to list, or
+// throttles, would be listed all the time.
+const orphanRetry = 4
 
 // minBatch is how far batches shrink.
 const minBatch = 8
@@ -193,15 +199,18 @@ func (s *Sweeper) Once(ctx context.Context) (Result, error) {
 		}
 	}
 	step("sweep uploads", s.cfg.RunTime, func(ctx context.Context) error { return s.uploads(ctx, &r.SweepResult) })
-	if now := s.cfg.Now(); now.Sub(s.lastOrphans) >= s.cfg.OrphanInterval && ctx.Err() == nil {
+	if now := s.cfg.Now(); !now.Before(s.nextOrphans) && ctx.Err() == nil {
+		done := false
 		step("sweep orphans", s.cfg.OrphanTime, func(ctx context.Context) error {
 			var err error
 			r.Orphans, err = s.cfg.Storage.SweepOrphans(ctx, s.cfg.OrphanGrace)
-			if err == nil {
-				s.lastOrphans = now
-			}
+			done = err == nil
 			return err
 		})
+		s.nextOrphans = now.Add(s.cfg.OrphanInterval)
+		if !done {
+			s.nextOrphans = s.cfg.Now().Add(s.cfg.OrphanInterval / orphanRetry)
+		}
 	}
 	if now := s.cfg.Now(); s.cfg.Feed != nil && now.Sub(s.lastFeed) >= s.cfg.FeedInterval && ctx.Err() == nil {
 		step("prune activity feed", s.cfg.RunTime, func(ctx context.Context) error {
@@ -222,9 +231,11 @@ func (s *Sweeper) Once(ctx context.Context) (Result, error) {
 }
 
 // uploads sweeps batch after batch until nothing is due. Batches shrink not only
-// after a timeout: one object that cannot be deleted keeps the rows of its whole
-// batch, so the smaller the batch, the fewer stay with it. A failure that is no
-// timeout is told even when the smaller batches went well.
+// after a timeout: one object that cannot be deleted keeps the rows of all objects
+// of its batch, so the smaller the batch, the fewer stay with it. The smallest
+// ones go on while they remove anything, such as rows with inline content while the
+// object store is away. A failure that is no timeout is told even when the smaller
+// batches went well.
 func (s *Sweeper) uploads(ctx context.Context, total *storage.SweepResult) error {
 	var failure error
 	for {
@@ -236,7 +247,7 @@ func (s *Sweeper) uploads(ctx context.Context, total *storage.SweepResult) error
 			if failure == nil && (size <= minBatch || !errors.Is(err, context.DeadlineExceeded)) {
 				failure = err
 			}
-			if size <= minBatch || ctx.Err() != nil {
+			if size <= minBatch && r.Total() == 0 || ctx.Err() != nil {
 				return cmp.Or(failure, err)
 			}
 			s.batch = max(size/2, minBatch)

@@ -348,6 +348,66 @@ func TestOrphansAndFeedHaveTheirOwnIntervals(t *testing.T) {
 	})
 }
 
+// A look for orphans lists the whole bucket: one that fails, panics or takes all its
+// time is not repeated at every tick.
+func TestAFailedLookForOrphansIsNotRepeatedAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]func() (storage.OrphanResult, error){
+		"fails":  func() (storage.OrphanResult, error) { return storage.OrphanResult{}, errors.New("slow down") },
+		"panics": func() (storage.OrphanResult, error) { panic("boom") },
+		"takes all its time": func() (storage.OrphanResult, error) {
+			time.Sleep(10 * time.Minute)
+			return storage.OrphanResult{}, context.DeadlineExceeded
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				st := &script{orphans: fail}
+				s := newSweeper(t, sweeper.Config{Storage: st, OrphanInterval: 40 * time.Minute})
+				once := func(looks int) {
+					t.Helper()
+					_, err := s.Once(t.Context())
+					if got := st.looks; got != looks {
+						t.Errorf("%d looks, want %d (%v)", got, looks, err)
+					}
+				}
+				once(1)
+				once(1)
+				time.Sleep(10*time.Minute - time.Second)
+				once(1)
+				time.Sleep(time.Second)
+				once(2)
+				st.orphans = nil
+				time.Sleep(10 * time.Minute)
+				once(3) // and goes well
+				time.Sleep(39 * time.Minute)
+				once(3)
+				time.Sleep(time.Minute)
+				once(4)
+			})
+		})
+	}
+}
+
+// The object store is away, and rows with inline content are due between those of
+// objects: a batch has some of both.
+func TestBatchesGoOnWhileTheyRemoveAnything(t *testing.T) {
+	t.Parallel()
+	away := errors.New("store is away")
+	inline := 2000
+	st := &script{}
+	st.sweep = func(_ context.Context, _, limit int) (storage.SweepResult, error) {
+		n := min(limit/2, inline)
+		inline -= n
+		return storage.SweepResult{Expired: n}, away
+	}
+	r, err := newSweeper(t, sweeper.Config{Storage: st}).Once(t.Context())
+	if !errors.Is(err, away) || r.Expired != 2000 {
+		t.Errorf("%+v, %v; want 2000 rows and the failure", r, err)
+	}
+}
+
 func TestAFailedStepDoesNotKeepTheOthersFromRunning(t *testing.T) {
 	t.Parallel()
 	lost := errors.New("bucket is away")
