@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -37,6 +38,9 @@ type Fetched struct {
 	MIMEType string
 	Resumed  int // times that a broken transfer went on where it had stopped
 }
+
+// throughService asks for the bytes themselves where the service would redirect.
+var throughService = url.Values{"delivery": {"proxy"}}
 
 // errChanged is a transfer that went on with other content than it began with.
 var errChanged = errors.New("the content changed")
@@ -109,7 +113,7 @@ func (t *transfer) again(err error) bool {
 func (t *transfer) attempt(parent context.Context) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
-	r, err := t.c.request(ctx, http.MethodGet, t.c.filePath(t.file, "content"), nil, nil)
+	r, err := t.c.request(ctx, http.MethodGet, t.c.filePath(t.file, "content"), throughService, nil)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -18,7 +19,8 @@ import (
 // maxSinceSecs is what since_secs is capped at, 30 days (contract 2.5.1).
 const maxSinceSecs = 2_592_000
 
-// listActivity answers GET /workspaces/{id}/activity with a bare array.
+// listActivity answers GET /workspaces/{id}/activity with a bare array, at once
+// or, with wait, as soon as there is something to put into it.
 func (s *Server) listActivity(w http.ResponseWriter, r *http.Request) error {
 	ws, err := pathWorkspace(r)
 	if err != nil {
@@ -28,20 +30,25 @@ func (s *Server) listActivity(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	entries, err := s.cfg.Activity.Page(r.Context(), ws, q)
+	wait, err := parseWait(r.URL.Query().Get("wait"))
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), wait+s.cfg.Timeouts.Answer)
+	defer cancel()
+	entries, err := s.awaitPage(r.WithContext(ctx), ws, q, wait)
 	switch {
 	case errors.Is(err, metadata.ErrCursorNotFound):
 		return errCursorGone.because(err)
+	case errors.Is(err, errInvalidWorkspaceToken):
+		return err
 	case err != nil:
 		return errQuery.because(err)
 	}
+	base := s.baseURL(r)
 	rows := make([]wire.Activity, 0, len(entries))
 	for _, e := range entries {
-		row := activityRow(e)
-		if q.PeerInfo {
-			s.enrich(&row, e, r)
-		}
-		rows = append(rows, row)
+		rows = append(rows, feedRow(e, q, base))
 	}
 	return s.writeJSON(w, r, http.StatusOK, rows)
 }
@@ -116,6 +123,16 @@ func sinceSecs(p string) (time.Duration, bool) {
 		return 0, false
 	}
 	return time.Duration(min(n, maxSinceSecs)) * time.Second, true
+}
+
+// feedRow is an entry as the answer to a query has it; base is the address of
+// the service.
+func feedRow(e metadata.Entry, q metadata.Query, base string) wire.Activity {
+	row := activityRow(e)
+	if q.PeerInfo {
+		enrich(&row, e, base)
+	}
+	return row
 }
 
 // activityRow is an entry as the wire has it.

@@ -249,11 +249,15 @@ func TestActivityAck(t *testing.T) {
 	w := newServer(t)
 	ws, token := w.workspace("poll")
 	path := "/workspaces/" + ws.String() + "/activity/ack"
+	for range 8 {
+		w.postJSON("/workspaces/"+ws.String()+"/activity", token, `{"activity_type":"error"}`)
+	}
 	for _, tc := range []struct{ body, want string }{
 		{`{"acked_seq":7}`, `{"last_acked_seq":7}`},
 		{`{"acked_seq":3}`, `{"last_acked_seq":7}`},
 		{`{"acked_seq":0}`, `{"last_acked_seq":7}`},
 		{`{"acked_seq":8,"more":true}`, `{"last_acked_seq":8}`},
+		{`{"acked_seq":9}`, `{"last_acked_seq":8}`}, // no further than the feed goes
 	} {
 		if got := w.postJSON(path, token, tc.body); got.status != 200 || got.body != tc.want {
 			t.Errorf("%s: %d %s, want %s", tc.body, got.status, got.body, tc.want)

@@ -71,6 +71,8 @@ var (
 	workspaceRule = map[string]outcome{"none": missing, "garbage": invalid, "other": invalid, "own": passes, "admin": passes, "revoked": invalid, "deleted": invalid}
 	notAdmin      = outcome{401, "invalid admin auth token"}
 	adminRule     = map[string]outcome{"none": {401, "admin auth required"}, "garbage": notAdmin, "other": notAdmin, "own": notAdmin, "admin": passes, "revoked": notAdmin, "deleted": notAdmin}
+	unsigned      = outcome{403, "invalid or missing signature of the URL"}
+	unsignedRule  = map[string]outcome{"none": unsigned, "garbage": unsigned, "other": unsigned, "own": unsigned, "admin": unsigned, "revoked": unsigned, "deleted": unsigned}
 	publicRule    = map[string]outcome{"none": passes, "garbage": passes, "other": passes, "own": passes, "admin": passes, "revoked": passes, "deleted": passes}
 )
 
@@ -105,6 +107,9 @@ var ownRules = map[string]ownRule{
 			"deleted": {401, "invalid caller auth token"},
 		},
 	},
+	// Its credential is in the URL, and no other counts.
+	"GET /signed-content/{id}/{fid}":  {rule: unsignedRule},
+	"HEAD /signed-content/{id}/{fid}": {rule: unsignedRule},
 	// Any live workspace may listen, to its own events alone.
 	"GET /ws": {rule: map[string]outcome{"none": missing, "garbage": invalid, "other": passes, "own": passes, "admin": passes, "revoked": invalid, "deleted": invalid}},
 }

@@ -21,6 +21,9 @@ func TestNewNamesTheFieldThatIsWrong(t *testing.T) {
 		{"MAX_REQUEST_BYTES", func(c *handlers.Config) { c.Limits = storage.Limits{MaxFileBytes: 10, MaxRequestBytes: 10} }},
 		{"CORSOrigins", func(c *handlers.Config) { c.CORSOrigins = []string{"localhost:3000"} }},
 		{"CORSOrigins", func(c *handlers.Config) { c.CORSOrigins = []string{"*"} }},
+		{"Delivery", func(c *handlers.Config) { c.Delivery.URLTTL = handlers.MaxURLTTL + 1 }},
+		{"Delivery", func(c *handlers.Config) { c.Delivery.RedirectAll = true }},
+		{"SigningKeys", func(c *handlers.Config) { c.SigningKeys = "short" }},
 	} {
 		cfg := handlers.Config{
 			Workspaces: metadata.NewWorkspaces(metadata.WorkspacesConfig{}),

@@ -20,33 +20,42 @@ const (
 	headBytes = 64 << 10
 	// copyBytes is how much content is held at a time.
 	copyBytes = 256 << 10
-	// stampTimeout bounds the note that content was fetched: small replies reach
-	// the client only after it.
+	// stampTimeout bounds a note on a row that content was fetched or found to be
+	// wrong: small replies reach the client only after it.
 	stampTimeout = 2 * time.Second
 )
 
-// content serves a pending upload's bytes: all of them with 200, or an error.
-// Who asks for less by a range or a precondition gets less (selectContent). What
-// fails after the reply has begun cuts the connection, so that a short or a
-// wrong body never passes for a whole one.
+// content delivers a pending upload: its bytes, or where they are (delivery.go).
 func (s *Server) content(w http.ResponseWriter, r *http.Request) error {
 	ws, f, err := pathFile(r)
 	if err != nil {
 		return err
 	}
+	how, err := s.deliveryOf(r)
+	if err != nil {
+		return err
+	}
+	switch how {
+	case byURL:
+		return s.contentURL(w, r, ws, f)
+	case byRedirect:
+		return s.redirectContent(w, r, ws, f)
+	}
+	return s.proxyContent(w, r, ws, f, how)
+}
+
+// proxyContent serves the bytes: all of them with 200, or an error. Who asks for
+// less by a range or a precondition gets less (selectContent). What fails after
+// the reply has begun cuts the connection, so that a short or a wrong body never
+// passes for a whole one.
+func (s *Server) proxyContent(w http.ResponseWriter, r *http.Request, ws storage.WorkspaceID, f storage.FileID, how delivery) error {
 	opened, err := s.openContent(r, ws, f)
-	switch {
-	case errors.Is(err, errCorrupt):
+	if errors.Is(err, errCorrupt) {
 		s.noteCorrupt(r, opened.rec)
 		return errStorage.because(err)
-	case errors.Is(err, storage.ErrNotFound):
-		return s.notFound(r, ws, f, s.goneText())
-	case err != nil:
-		if r.Context().Err() == nil {
-			s.log.LogAttrs(r.Context(), slog.LevelWarn, "fetch failed",
-				slog.String("workspace_id", ws.String()), slog.String("file_id", f.String()), slog.Any("error", err))
-		}
-		return errStorage.because(err)
+	}
+	if err != nil {
+		return s.fetchFailed(r, ws, f, err)
 	}
 	defer opened.close()
 	size := opened.rec.Content.Size
@@ -67,9 +76,21 @@ func (s *Server) content(w http.ResponseWriter, r *http.Request) error {
 	}
 	// Who has taken the last byte has all of them, in one piece or in several.
 	if s.copyContent(w, r, opened) && opened.span.Offset+opened.span.Length == size {
-		s.stampFetched(r.Context(), opened.rec)
+		s.delivered(r.Context(), opened.rec, how)
 	}
 	return nil
+}
+
+// fetchFailed is the reply to a fetch that ended before a reply had begun.
+func (s *Server) fetchFailed(r *http.Request, ws storage.WorkspaceID, f storage.FileID, err error) error {
+	if errors.Is(err, storage.ErrNotFound) {
+		return s.notFound(r, ws, f, s.goneText())
+	}
+	if r.Context().Err() == nil {
+		s.log.LogAttrs(r.Context(), slog.LevelWarn, "fetch failed",
+			slog.String("workspace_id", ws.String()), slog.String("file_id", f.String()), slog.Any("error", err))
+	}
+	return errStorage.because(err)
 }
 
 // goneText is the 404 of a file that cannot be read (any more).
@@ -112,22 +133,29 @@ type openedContent struct {
 
 func (o *openedContent) close() { _ = o.body.Close() }
 
-// openContent finds the file and reads the beginning of what is wanted of it,
-// trying again for as long as the client surely waits: both pollers take a failed
-// fetch for final. With errCorrupt the record is there all the same.
+// openContent finds the file and reads the beginning of what is wanted of it.
+// With errCorrupt the record is there all the same.
 func (s *Server) openContent(r *http.Request, ws storage.WorkspaceID, f storage.FileID) (*openedContent, error) {
-	ctx := r.Context()
+	return persist(r.Context(), s.cfg.Timeouts.Open, func(_ context.Context, deadline time.Time) (*openedContent, error) {
+		return s.tryOpen(r, ws, f, deadline)
+	})
+}
+
+// persist repeats try until it succeeds or its error is final, for as long as the
+// client surely waits: both pollers take a failed fetch for final. try ends by
+// the deadline.
+func persist[T any](ctx context.Context, patience time.Duration, try func(ctx context.Context, deadline time.Time) (T, error)) (T, error) {
 	policy := backoff.NewExponentialBackOff()
 	policy.InitialInterval = 100 * time.Millisecond
 	policy.MaxInterval = 2 * time.Second
-	deadline := time.Now().Add(s.cfg.Timeouts.Open)
-	return backoff.Retry(ctx, func() (*openedContent, error) {
-		o, err := s.tryOpen(r, ws, f, deadline)
-		if errors.Is(err, storage.ErrNotFound) || errors.Is(err, errCorrupt) || ctx.Err() != nil {
-			return o, backoff.Permanent(err)
+	deadline := time.Now().Add(patience)
+	return backoff.Retry(ctx, func() (T, error) {
+		v, err := try(ctx, deadline)
+		if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrNoURL) || errors.Is(err, errCorrupt) || ctx.Err() != nil {
+			return v, backoff.Permanent(err)
 		}
-		return o, err
-	}, backoff.WithBackOff(policy), backoff.WithMaxElapsedTime(s.cfg.Timeouts.Open))
+		return v, err
+	}, backoff.WithBackOff(policy), backoff.WithMaxElapsedTime(patience))
 }
 
 // tryOpen is one attempt. One that hangs is cancelled at the deadline; the
@@ -224,20 +252,4 @@ func (f *failingReader) Read(p []byte) (int, error) {
 		f.err = err
 	}
 	return n, err
-}
-
-// stampFetched records the fetch. Failing to changes nothing for the client,
-// which may have acknowledged already.
-func (s *Server) stampFetched(ctx context.Context, rec storage.Record) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stampTimeout)
-	defer cancel()
-	err := s.cfg.Storage.MarkFetched(ctx, rec.WorkspaceID, rec.FileID)
-	if err == nil {
-		return
-	}
-	level := slog.LevelWarn
-	if errors.Is(err, storage.ErrNotFound) {
-		level = slog.LevelDebug
-	}
-	s.log.LogAttrs(ctx, level, "fetched_at not stamped", append(recordAttrs(rec), slog.Any("error", err))...)
 }

@@ -12,6 +12,10 @@ import (
 	"github.com/molecule-ai/pendinguploads/storage"
 )
 
+// contentPolicy is enforced beside the policy of every reply: should a browser
+// render content after all, it runs nothing, loads nothing and has no origin.
+const contentPolicy = "default-src 'none'; sandbox"
+
 // setContentHeaders describes the content. It is always an attachment: what an
 // uploader chose must never render inside the platform's origin.
 func setContentHeaders(h http.Header, rec storage.Record, sel selection) {
@@ -19,6 +23,7 @@ func setContentHeaders(h http.Header, rec storage.Record, sel selection) {
 	h.Set("Content-Disposition", attachment(rec.Filename))
 	h.Set("Content-Length", strconv.FormatInt(sel.span.Length, 10))
 	h.Set("Accept-Ranges", "bytes")
+	h.Add("Content-Security-Policy", contentPolicy)
 	if sel.status == http.StatusPartialContent {
 		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", sel.span.Offset, sel.span.Offset+sel.span.Length-1, rec.Content.Size))
 	}
@@ -55,9 +60,24 @@ func servedType(stored string) string {
 
 // attachment is a Content-Disposition that is safe for any name (contract 2.6):
 // once quoted, once percent-encoded for everything outside plain ASCII.
-func attachment(name string) string {
+func attachment(name string) string { return disposition(name, name) }
+
+// asciiAttachment is attachment for a header that others send: in the quoted name,
+// which only old clients use, _ stands for all that stores may refuse or spoil.
+func asciiAttachment(name string) string {
+	return disposition(strings.Map(func(r rune) rune {
+		if r > unicode.MaxASCII {
+			return '_'
+		}
+		return r
+	}, name), name)
+}
+
+// disposition has one name in quotes, for clients that know no other form, and
+// one that is percent-encoded.
+func disposition(simple, name string) string {
 	var quoted, pct strings.Builder
-	for _, r := range name {
+	for _, r := range simple {
 		switch {
 		case unicode.IsControl(r):
 		case r == '"' || r == '\\':

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"hash"
@@ -48,9 +49,25 @@ func (v *verifyingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// noteCorrupt puts content on record that is not what was staged.
+// CorruptMarker remembers content that was found to be wrong.
+type CorruptMarker interface {
+	// MarkCorrupt records that the stored content of an upload is not what was
+	// staged. A row that is gone is no error.
+	MarkCorrupt(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) error
+}
+
+// noteCorrupt puts content on record that is not what was staged: in the log, in
+// the metrics and, as well as can be, in the row.
 func (s *Server) noteCorrupt(r *http.Request, rec storage.Record) {
 	s.metrics.contentMismatches.Inc()
 	s.log.LogAttrs(r.Context(), slog.LevelError, "stored content is not what was staged",
 		append(recordAttrs(rec), slog.String("placement", string(rec.Content.Placement)))...)
+	if s.cfg.Corrupt == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), stampTimeout)
+	defer cancel()
+	if err := s.cfg.Corrupt.MarkCorrupt(ctx, rec.WorkspaceID, rec.FileID); err != nil {
+		s.log.LogAttrs(ctx, slog.LevelWarn, "corrupt_at not stamped", append(recordAttrs(rec), slog.Any("error", err))...)
+	}
 }

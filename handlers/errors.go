@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/molecule-ai/pendinguploads/handlers/wire"
 	"github.com/molecule-ai/pendinguploads/metadata"
 	"github.com/molecule-ai/pendinguploads/storage"
 )
@@ -101,6 +102,18 @@ var (
 	errStage               = fail(http.StatusInternalServerError, "could not stage files")
 	errUploadBusy          = fail(http.StatusServiceUnavailable, "upload capacity exhausted, retry shortly").retryAfter(5 * time.Second)
 
+	// Direct upload.
+	errNoDirect = fail(http.StatusUnprocessableEntity, "direct upload is not available here: use POST /workspaces/{id}/chat/uploads").
+			with("code", wire.CodeDirectUnavailable)
+	errDirectName      = fail(http.StatusBadRequest, "file name is required")
+	errDirectDigest    = fail(http.StatusBadRequest, "sha256 must be 64 hex digits or the base64 of 32 bytes")
+	errDirectToken     = fail(http.StatusBadRequest, "invalid commit_token")
+	errDirectForeign   = fail(http.StatusForbidden, "commit_token belongs to another workspace")
+	errDirectExpired   = fail(http.StatusGone, "commit_token has expired: start the upload again")
+	errDirectCommitted = fail(http.StatusGone, "files were committed before, and some are acked or expired and gone").
+				with("code", wire.CodeDirectCommitted)
+	errNotUploaded = fail(http.StatusConflict, "file not uploaded")
+
 	// Push, contract 2.4.2.
 	errLookupTimeout     = fail(http.StatusServiceUnavailable, "workspace lookup timed out, retry").retryAfter(5 * time.Second)
 	errURLNotRegistered  = fail(http.StatusServiceUnavailable, "workspace url not registered yet").retryAfter(5 * time.Second)
@@ -124,12 +137,16 @@ var (
 	errPreconditionFailed = fail(http.StatusPreconditionFailed, "content does not match If-Match")
 	errRangeUnsatisfiable = fail(http.StatusRequestedRangeNotSatisfiable, "range not satisfiable")
 	errStorage            = fail(http.StatusInternalServerError, "storage error")
+	errBadDelivery        = fail(http.StatusBadRequest, "delivery must be url, redirect or proxy")
+	errURLSignature       = fail(http.StatusForbidden, "invalid or missing signature of the URL")
+	errURLExpired         = fail(http.StatusForbidden, "the URL has expired")
 
 	// Activity, contract 2.5, 2.8 and 2.16.
 	errBadSource        = fail(http.StatusBadRequest, "source must be 'canvas' or 'agent'")
 	errBadPeerID        = fail(http.StatusBadRequest, "peer_id must be a UUID")
 	errBadSince         = fail(http.StatusBadRequest, "since_secs must be a positive integer")
 	errBadBefore        = fail(http.StatusBadRequest, "before_ts must be an RFC3339 time")
+	errBadWait          = fail(http.StatusBadRequest, "wait must be a duration such as 25s, or a number of seconds")
 	errCursorGone       = fail(http.StatusGone, "since_id cursor not found (row may have been pruned or belongs to a different workspace); omit since_id to reset")
 	errQuery            = fail(http.StatusInternalServerError, "query failed")
 	errAckedSeqRequired = fail(http.StatusBadRequest, "acked_seq is required")

@@ -1,5 +1,11 @@
 package handlers
 
+import (
+	"time"
+
+	"github.com/molecule-ai/pendinguploads/storage"
+)
+
 // Route is a line of the route table, for tests that are generated from it.
 type Route struct {
 	Method, Pattern string
@@ -16,3 +22,14 @@ func (s *Server) Routes() []Route {
 	}
 	return out
 }
+
+// ParseWait reads the wait parameter of a poll.
+var ParseWait = parseWait
+
+// SignedRef is path and query of the service's own URL of content.
+func (s *Server) SignedRef(ws storage.WorkspaceID, f storage.FileID, end time.Time) string {
+	return s.signedRef(ws, f, end)
+}
+
+// SameSite reports whether a host is another one or below it.
+var SameSite = sameSite

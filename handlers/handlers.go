@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/molecule-ai/pendinguploads/handlers/outbound"
+	"github.com/molecule-ai/pendinguploads/internal/signing"
 	"github.com/molecule-ai/pendinguploads/metadata"
 	"github.com/molecule-ai/pendinguploads/storage"
 )
@@ -60,11 +62,14 @@ type Build struct {
 // required; everything else has a default.
 type Config struct {
 	Storage    storage.Storage // nil: no staging, poll-mode uploads are refused with 422
+	Direct     storage.Direct  // the same store; nil: no direct upload
 	Uploads    ForeignFinder   // nil: no audit of foreign file ids
+	Corrupt    CorruptMarker   // nil: content that is found to be wrong is logged and counted alone
 	Workspaces *metadata.Workspaces
 	Tokens     *metadata.Tokens
 	Activity   *metadata.Activity
-	Hub        *Hub // live events; the same hub is the Activity's publisher. nil: one that nothing publishes to
+	Watch      *metadata.FeedWatch // wakes those who wait for a feed; it must run and be among the Activity's publishers. nil: nobody can wait, as if the service knew no such thing
+	Hub        *Hub                // live events; the same hub is the Activity's publisher. nil: one that nothing publishes to
 
 	AdminToken       string       // empty: no admin
 	Registration     Registration // default RegistrationClosed
@@ -72,12 +77,20 @@ type Config struct {
 	RegisterFailOpen bool         // let a registration through when the token lookup fails, instead of 503
 
 	Limits       storage.Limits // default storage.DefaultLimits
+	Delivery     Delivery       // of content; the zero value sends everything through the service
 	ReadAfterAck bool           // only picks the wording of a 404: the store decides what is readable
 	CORSOrigins  []string       // origins allowed besides the server's own
 	PublicURL    string         // base of URLs in replies, without trailing slash; default from the request
 	RateLimit    int            // requests per minute and caller; 0 is DefaultRateLimit, negative is none
 	Addresses    Addresses
 
+	// SigningKeys sign what the service gives out and takes back, such as its own
+	// URLs of content: one or two of 32 bytes or more, in hex or base64, separated
+	// by a comma. The first signs, both are accepted; all replicas have the same.
+	// Default a random one: only this Server takes back what it gave.
+	SigningKeys string
+
+	DirectTTL      time.Duration // from the reservation of a direct upload to its commit; default DefaultDirectTTL
 	ForwardTimeout time.Duration // default DefaultForwardTimeout
 	Timeouts       Timeouts      // each zero field has a default
 
@@ -91,14 +104,19 @@ type Server struct {
 	cfg      Config
 	log      *slog.Logger
 	metrics  *metrics
+	feed     *feedMetrics
+	keys     *signing.Keyring
 	limiter  *limiter
 	outbound *outbound.Client
 	origins  map[string]bool
 	handler  http.Handler
 
-	copyBuffers sync.Pool // of *[copyBytes]byte
+	copyBuffers sync.Pool   // of *[copyBytes]byte
+	sameHost    atomic.Bool // it was said that redirects are not sent
 
-	messages *semaphore.Weighted // bytes of chat messages in memory
+	messages  *semaphore.Weighted // bytes of chat messages in memory
+	streams   *feedStreams
+	feedReads *semaphore.Weighted // readers of the feed for streams
 
 	stopOnce sync.Once
 	stopped  chan struct{}
@@ -126,6 +144,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.RateLimit == 0 {
 		cfg.RateLimit = DefaultRateLimit
 	}
+	if cfg.DirectTTL <= 0 {
+		cfg.DirectTTL = DefaultDirectTTL
+	}
 	if cfg.ForwardTimeout <= 0 {
 		cfg.ForwardTimeout = DefaultForwardTimeout
 	}
@@ -139,6 +160,16 @@ func New(cfg Config) (*Server, error) {
 		cfg.Hub = NewHub()
 	}
 	cfg.Timeouts = cfg.Timeouts.withDefaults()
+	var err error
+	if cfg.Delivery, err = cfg.Delivery.withDefaults(); err != nil {
+		return nil, fmt.Errorf("handlers: Delivery: %w", err)
+	}
+	keys := signing.Random()
+	if cfg.SigningKeys != "" {
+		if keys, err = signing.Parse(cfg.SigningKeys); err != nil {
+			return nil, fmt.Errorf("handlers: SigningKeys: %w", err)
+		}
+	}
 
 	origins := make(map[string]bool, len(cfg.CORSOrigins))
 	for _, o := range cfg.CORSOrigins {
@@ -152,18 +183,26 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("handlers: Metrics: %w", err)
 	}
+	feed, err := newFeedMetrics(cfg.Metrics, cfg.Watch)
+	if err != nil {
+		return nil, fmt.Errorf("handlers: Metrics: %w", err)
+	}
 	s := &Server{
 		cfg:     cfg,
 		log:     cfg.Logger,
 		metrics: m,
+		feed:    feed,
+		keys:    keys,
 		limiter: newLimiter(cfg.RateLimit),
 		origins: origins,
 		outbound: outbound.New(outbound.Config{
 			Policy:  outbound.Policy{PrivateNetworks: cfg.Addresses.SaaS, Development: cfg.Addresses.Development},
 			Timeout: cfg.ForwardTimeout,
 		}),
-		messages: semaphore.NewWeighted(a2aMemory),
-		stopped:  make(chan struct{}),
+		messages:  semaphore.NewWeighted(a2aMemory),
+		streams:   newFeedStreams(cfg.Timeouts.Heartbeat, feed.streams),
+		feedReads: semaphore.NewWeighted(feedReaders),
+		stopped:   make(chan struct{}),
 	}
 	s.copyBuffers.New = func() any { return new([copyBytes]byte) }
 	s.handler = s.newRouter(s.routes())
@@ -197,6 +236,7 @@ const maxHeaderBytes = 64 << 10
 func (s *Server) stop() {
 	s.stopOnce.Do(func() {
 		close(s.stopped)
+		s.streams.stop()
 		s.outbound.Close()
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/molecule-ai/pendinguploads/blob"
@@ -29,6 +30,7 @@ const adminToken = "admin-token-of-the-test"
 // world is a running server over a database and a bucket of its own.
 type world struct {
 	t          *testing.T
+	database   string // URL
 	url        string // http://127.0.0.1:PORT
 	addr       string // 127.0.0.1:PORT
 	server     *handlers.Server
@@ -36,6 +38,7 @@ type world struct {
 	log        *logBuffer
 	pool       *pgxpool.Pool
 	objects    *s3blob.Store
+	store      *staging.Store
 	workspaces *metadata.Workspaces
 	tokens     *metadata.Tokens
 	activity   *metadata.Activity
@@ -53,14 +56,30 @@ func newServer(t *testing.T, options ...func(*handlers.Config)) *world {
 
 // setup configures what lies below the handlers.
 type setup struct {
-	rows   metadata.UploadsConfig // such as ReadAfterAck; DB and Announcer are filled in
-	limits storage.Limits         // of store and handlers alike
+	rows    metadata.UploadsConfig // such as ReadAfterAck; DB and Announcer are filled in
+	limits  storage.Limits         // of store and handlers alike
+	objects func(*s3blob.Config)   // changes how the bucket is reached
+	feed    feedSetup
 }
+
+// feedSetup configures how the feed is read and watched.
+type feedSetup struct {
+	database string                        // URL, of another server's; default one of its own
+	wrap     func(metadata.DB) metadata.DB // what the feed is read and written through
+	watch    metadata.FeedWatchConfig      // DB and Logger are filled in
+	notify   func(dial dialFunc) dialFunc  // FEED_NOTIFY=on, listening through what it returns; nil: off
+}
+
+// dialFunc makes a connection to listen on.
+type dialFunc func(ctx context.Context) (*pgx.Conn, error)
 
 func newServerWith(t *testing.T, below setup, options ...func(*handlers.Config)) *world {
 	t.Helper()
 	ctx := t.Context()
-	pool, err := metadata.Open(ctx, metadata.PoolConfig{URL: devstack.Database(t), MaxConns: 8})
+	if below.feed.database == "" {
+		below.feed.database = devstack.Database(t)
+	}
+	pool, err := metadata.Open(ctx, metadata.PoolConfig{URL: below.feed.database, MaxConns: 8})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,20 +89,36 @@ func newServerWith(t *testing.T, below setup, options ...func(*handlers.Config))
 	if err != nil {
 		t.Fatal(err)
 	}
-	objects, err := s3blob.Open(ctx, s3blob.Config{
+	inBucket := s3blob.Config{
 		Bucket: bucket.Bucket, Region: bucket.Region, Endpoint: bucket.Endpoint, PathStyle: bucket.PathStyle,
 		Credentials: credentials.NewStaticCredentialsProvider(bucket.AccessKey, bucket.SecretKey, bucket.SessionToken),
 		Pool:        parts,
-	})
+	}
+	if below.objects != nil {
+		below.objects(&inBucket)
+	}
+	objects, err := s3blob.Open(ctx, inBucket)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	w := &world{t: t, pool: pool, objects: objects, log: &logBuffer{}}
+	w := &world{t: t, database: below.feed.database, pool: pool, objects: objects, log: &logBuffer{}}
+	log := slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	hub := handlers.NewHub()
 	w.workspaces = metadata.NewWorkspaces(metadata.WorkspacesConfig{DB: pool})
 	w.tokens = metadata.NewTokens(pool)
-	w.activity = metadata.NewActivity(metadata.ActivityConfig{DB: pool, Publisher: hub})
+	below.feed.watch.DB, below.feed.watch.Logger = pool, log
+	if below.feed.notify != nil {
+		below.feed.watch.Listen = below.feed.notify(metadata.DialLike(pool))
+	}
+	watch := metadata.NewFeedWatch(below.feed.watch)
+	var feedDB metadata.DB = pool
+	if below.feed.wrap != nil {
+		feedDB = below.feed.wrap(pool)
+	}
+	w.activity = metadata.NewActivity(metadata.ActivityConfig{
+		DB: feedDB, Publisher: metadata.Publishers{watch, hub}, Notify: below.feed.notify != nil,
+	})
 	below.rows.DB, below.rows.Announcer = pool, w.activity
 	w.uploads = metadata.NewUploads(below.rows)
 	store, err := staging.New(staging.Config{
@@ -93,12 +128,13 @@ func newServerWith(t *testing.T, below setup, options ...func(*handlers.Config))
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.store = store
 	cfg := handlers.Config{
-		Storage: store, Uploads: w.uploads,
-		Workspaces: w.workspaces, Tokens: w.tokens, Activity: w.activity, Hub: hub,
+		Storage: store, Uploads: w.uploads, Corrupt: w.uploads,
+		Workspaces: w.workspaces, Tokens: w.tokens, Activity: w.activity, Watch: watch, Hub: hub,
 		AdminToken: adminToken, RegisterFailOpen: true, RateLimit: -1,
 		Limits: below.limits, ReadAfterAck: below.rows.ReadAfterAck,
-		Logger: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Logger: log,
 	}
 	for _, o := range options {
 		o(&cfg)
@@ -106,6 +142,16 @@ func newServerWith(t *testing.T, below setup, options ...func(*handlers.Config))
 	if w.server, err = handlers.New(cfg); err != nil {
 		t.Fatal(err)
 	}
+	watchCtx, stopWatch := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		watch.Run(watchCtx)
+	}()
+	t.Cleanup(func() {
+		stopWatch()
+		<-watched
+	})
 	w.serve()
 	return w
 }

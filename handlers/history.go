@@ -9,8 +9,8 @@ import (
 )
 
 // chatHistory answers GET /workspaces/{id}/chat-history: the chat of a
-// workspace with its user. limit counts rows of the feed; a row that holds a
-// question and its answer makes two messages.
+// workspace with its user. limit counts rows of the feed that show something; a
+// row that holds a question and its answer makes two messages.
 func (s *Server) chatHistory(w http.ResponseWriter, r *http.Request) error {
 	id, err := pathWorkspace(r)
 	if err != nil {

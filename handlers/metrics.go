@@ -17,6 +17,7 @@ type metrics struct {
 
 	ackMismatches     prometheus.Counter
 	contentMismatches prometheus.Counter
+	deliveries        *prometheus.CounterVec
 
 	text http.Handler
 }
@@ -44,12 +45,19 @@ func newMetrics(reg *prometheus.Registry) (*metrics, error) {
 			Name: "pendinguploads_content_mismatches_total",
 			Help: "Fetches cut off because the stored content is not what was staged.",
 		}),
+		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pendinguploads_content_deliveries_total",
+			Help: "Contents handed over: as a body, whole or its end (proxy; signed at a URL of the service), or as an address in a reply (url) or a redirect.",
+		}, []string{"how"}),
 		text: promhttp.HandlerFor(reg, promhttp.HandlerOpts{DisableCompression: true}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.websockets, m.ackMismatches, m.contentMismatches} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.websockets, m.ackMismatches, m.contentMismatches, m.deliveries} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
+	}
+	for _, how := range []delivery{byProxy, byURL, byRedirect, bySigned} {
+		m.deliveries.WithLabelValues(string(how))
 	}
 	return m, nil
 }

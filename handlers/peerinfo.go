@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"encoding/json"
-	"net/http"
 	"strings"
 
 	"github.com/molecule-ai/pendinguploads/handlers/wire"
@@ -10,14 +9,15 @@ import (
 	"github.com/molecule-ai/pendinguploads/storage"
 )
 
-// enrich adds what include=peer_info asks for (contract 2.5.5).
-func (s *Server) enrich(row *wire.Activity, e metadata.Entry, r *http.Request) {
+// enrich adds what include=peer_info asks for (contract 2.5.5); base is the
+// address of the service.
+func enrich(row *wire.Activity, e metadata.Entry, base string) {
 	row.Attachments = attachments(e.RequestBody)
 	if row.SourceID == nil {
 		return
 	}
 	row.PeerName, row.PeerRole = e.PeerName, e.PeerRole
-	row.AgentCardURL = s.baseURL(r) + "/registry/discover/" + *row.SourceID
+	row.AgentCardURL = base + "/registry/discover/" + *row.SourceID
 }
 
 // fileFields are the fields of a file part or of a flat manifest. Anything that

@@ -19,6 +19,7 @@ type Timeouts struct {
 	Answer      time.Duration // to answer an ordinary request, its body included; default 60 s
 	Window      time.Duration // default 10 s
 	WindowBytes int           // default 32 KiB: 26 kbit/s in a window of 10 s
+	Heartbeat   time.Duration // between two signs of life of a feed stream; default 15 s
 	Open        time.Duration // to open content, retries included; default 10 s, as clients give up after 15 s (contract 7.3)
 }
 
@@ -32,6 +33,7 @@ func (t Timeouts) withDefaults() Timeouts {
 		{&t.Body, 30 * time.Second},
 		{&t.Answer, time.Minute},
 		{&t.Window, 10 * time.Second},
+		{&t.Heartbeat, 15 * time.Second},
 		{&t.Open, 10 * time.Second},
 	} {
 		if *d.field <= 0 {

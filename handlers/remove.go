@@ -60,6 +60,9 @@ func (s *Server) deleteWorkspace(w http.ResponseWriter, r *http.Request) error {
 	// Streams of descendants, and those of other processes, end when their
 	// tokens are checked next.
 	s.cfg.Hub.drop(id)
+	if s.cfg.Watch != nil {
+		s.cfg.Watch.Check()
+	}
 	reply := wire.RemovedWorkspace{Status: "removed", CascadeDeleted: cascaded}
 	if opts.Purge {
 		reply.Status = "purged"

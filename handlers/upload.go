@@ -47,6 +47,15 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) error {
 // receiver looks up the workspace and refuses a body that says itself that it
 // is too large.
 func (s *Server) receiver(r *http.Request, id storage.WorkspaceID) (metadata.Workspace, error) {
+	ws, err := s.lookUpReceiver(r, id)
+	if err == nil && r.ContentLength > s.cfg.Limits.MaxRequestBytes {
+		return ws, s.requestTooLarge(r, id)
+	}
+	return ws, err
+}
+
+// lookUpReceiver looks up the workspace that files are for.
+func (s *Server) lookUpReceiver(r *http.Request, id storage.WorkspaceID) (metadata.Workspace, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), lookupTimeout)
 	defer cancel()
 	ws, err := s.cfg.Workspaces.Get(ctx, id)
@@ -59,8 +68,6 @@ func (s *Server) receiver(r *http.Request, id storage.WorkspaceID) (metadata.Wor
 		return ws, errModeLookup.because(err)
 	case ws.RemovedAt != nil:
 		return ws, errWorkspaceNotFound
-	case r.ContentLength > s.cfg.Limits.MaxRequestBytes:
-		return ws, s.requestTooLarge(r, id)
 	}
 	return ws, nil
 }
@@ -82,9 +89,15 @@ func (s *Server) stage(w http.ResponseWriter, r *http.Request, id storage.Worksp
 	if len(records) == 0 {
 		return errNoFiles
 	}
-	reply := wire.UploadReply{Files: make([]wire.UploadedFile, 0, len(records))}
 	for _, rec := range records {
 		s.log.LogAttrs(r.Context(), slog.LevelInfo, "upload staged", recordAttrs(rec)...)
+	}
+	return s.writeJSON(w, r, http.StatusOK, uploadReply(records))
+}
+
+func uploadReply(records []storage.Record) wire.UploadReply {
+	reply := wire.UploadReply{Files: make([]wire.UploadedFile, 0, len(records))}
+	for _, rec := range records {
 		reply.Files = append(reply.Files, wire.UploadedFile{
 			URI:      rec.URI(),
 			Name:     rec.Filename,
@@ -92,7 +105,7 @@ func (s *Server) stage(w http.ResponseWriter, r *http.Request, id storage.Worksp
 			Size:     rec.Content.Size,
 		})
 	}
-	return s.writeJSON(w, r, http.StatusOK, reply)
+	return reply
 }
 
 // refused turns what ended an upload into its reply. What the body did comes

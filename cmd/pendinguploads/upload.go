@@ -23,6 +23,7 @@ type uploadCmd struct {
 	Type           string   `help:"MIME type of all files. Default: by each one's extension, else by its first bytes." placeholder:"TYPE"`
 	SkipRefused    bool     `help:"Leave out files that the service would refuse, and exit with 5."`
 	IdempotencyKey string   `help:"Names this invocation, so that a service that knows such keys does it once however often it is repeated. Default: a fresh one." placeholder:"KEY"`
+	Direct         bool     `help:"Send the bytes to the object store instead of through the service, where that is possible from here."`
 	JSON           bool     `name:"json" help:"Print one JSON object instead of a URI a line."`
 	Quiet          bool     `short:"q" help:"Print nothing but URIs and errors."`
 }
@@ -117,7 +118,7 @@ func (u *upload) run(ctx context.Context, sources []source) error {
 	defer bar.end()
 	var before int64
 	for i, b := range batches {
-		files, err := u.client.Upload(ctx, b.files(), client.UploadOptions{
+		files, err := u.stage(ctx, p, b, client.UploadOptions{
 			IdempotencyKey: fmt.Sprintf("%s-%d", u.IdempotencyKey, i+1),
 			Progress:       func(sent int64) { bar.set(before + sent) },
 		})

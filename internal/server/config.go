@@ -10,6 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/molecule-ai/pendinguploads/blob/s3blob"
+	"github.com/molecule-ai/pendinguploads/handlers"
+	"github.com/molecule-ai/pendinguploads/internal/signing"
 	"github.com/molecule-ai/pendinguploads/storage"
 	"github.com/molecule-ai/pendinguploads/storage/staging"
 )
@@ -20,9 +23,11 @@ type Config struct {
 	Database `embed:""`
 	Objects  `embed:""`
 	Uploads  `embed:""`
+	Delivery `embed:""`
 	Access   `embed:""`
 	HTTP     `embed:""`
 	Cleanup  `embed:""`
+	Feed     `embed:""`
 	Log      `embed:""`
 
 	Migrate bool `env:"MIGRATE" help:"Apply pending migrations before serving instead of refusing an old schema."`
@@ -37,13 +42,17 @@ type Database struct {
 // Objects says where content lies. Credentials come by the AWS SDK's default
 // chain: environment, shared profile, web identity, instance metadata.
 type Objects struct {
-	S3Bucket       string `name:"s3-bucket" env:"S3_BUCKET" help:"Bucket for content. Unset: content stays in PostgreSQL." placeholder:"NAME"`
-	S3Endpoint     string `name:"s3-endpoint" env:"S3_ENDPOINT" help:"URL of an S3-compatible store such as MinIO. Unset: AWS." placeholder:"URL"`
-	S3Region       string `name:"s3-region" env:"S3_REGION" help:"Region. Unset: the SDK's chain (AWS_REGION, profile), then us-east-1." placeholder:"NAME"`
-	S3UsePathStyle bool   `name:"s3-use-path-style" env:"S3_USE_PATH_STYLE" help:"Bucket in the path instead of the host name, as MinIO wants it."`
-	S3Prefix       string `name:"s3-prefix" env:"S3_PREFIX" default:"pending-uploads" help:"What object keys begin with. One prefix belongs to one database: the sweeper removes objects below it that have no row."`
-	S3CreateBucket bool   `name:"s3-create-bucket" env:"S3_CREATE_BUCKET" help:"Create the bucket when it does not exist."`
-	S3Checksum     string `name:"s3-checksum" env:"S3_CHECKSUM" default:"when_supported" enum:"when_supported,when_required" help:"Use of S3's flexible checksums: when_supported or when_required, for stores that refuse them."`
+	S3Bucket         string            `name:"s3-bucket" env:"S3_BUCKET" help:"Bucket for content. Unset: content stays in PostgreSQL." placeholder:"NAME"`
+	S3Endpoint       string            `name:"s3-endpoint" env:"S3_ENDPOINT" help:"URL of an S3-compatible store such as MinIO. Unset: AWS." placeholder:"URL"`
+	S3PublicEndpoint string            `name:"s3-public-endpoint" env:"S3_PUBLIC_ENDPOINT" help:"URL under which those who get presigned URLs reach the store. Unset: S3_ENDPOINT." placeholder:"URL"`
+	S3Region         string            `name:"s3-region" env:"S3_REGION" help:"Region. Unset: the SDK's chain (AWS_REGION, profile), then us-east-1." placeholder:"NAME"`
+	S3UsePathStyle   bool              `name:"s3-use-path-style" env:"S3_USE_PATH_STYLE" help:"Bucket in the path instead of the host name, as MinIO wants it."`
+	S3Prefix         string            `name:"s3-prefix" env:"S3_PREFIX" default:"pending-uploads" help:"What object keys begin with. One prefix belongs to one database: the sweeper removes objects below it that have no row."`
+	S3CreateBucket   bool              `name:"s3-create-bucket" env:"S3_CREATE_BUCKET" help:"Create the bucket when it does not exist."`
+	S3Checksum       string            `name:"s3-checksum" env:"S3_CHECKSUM" default:"when_supported" enum:"when_supported,when_required" help:"Use of S3's flexible checksums: when_supported or when_required, for stores that refuse them."`
+	S3SSE            string            `name:"s3-sse" env:"S3_SSE" default:"" enum:",AES256,aws:kms" help:"Encryption at rest of new objects: AES256 or aws:kms. Unset: the bucket's own." placeholder:"KIND"`
+	S3SSEKMSKeyID    string            `name:"s3-sse-kms-key-id" env:"S3_SSE_KMS_KEY_ID" help:"Key for S3_SSE=aws:kms. Unset: the store's own." placeholder:"ID"`
+	S3Tags           map[string]string `name:"s3-tags" env:"S3_TAGS" help:"Tags of new objects, at most 10." placeholder:"KEY=VALUE;..."`
 }
 
 // Uploads are limits and memory.
@@ -55,6 +64,15 @@ type Uploads struct {
 	InlineMaxBytes    int64         `env:"INLINE_MAX_BYTES" default:"0" help:"Files up to this many bytes stay in PostgreSQL."`
 	UploadMemoryBytes int64         `env:"UPLOAD_MEMORY_BYTES" default:"268435456" help:"Bytes that all running uploads may hold; beyond it they wait, then get 503. Content kept in PostgreSQL counts three times."`
 	MaxUploadTime     time.Duration `env:"MAX_UPLOAD_TIME" default:"30m" help:"Longest upload; less than ORPHAN_GRACE."`
+	DirectTTL         time.Duration `env:"DIRECT_TTL" default:"15m" help:"How long a direct upload to S3 may take from its reservation to its commit, at most MAX_UPLOAD_TIME; 0: no direct uploads."`
+}
+
+// Delivery says how content leaves.
+type Delivery struct {
+	ContentDelivery    string        `env:"CONTENT_DELIVERY" default:"proxy" enum:"proxy,redirect" help:"proxy: content goes through the service. redirect: those who follow redirects go to the object store. URLs for the asking (?delivery=url) in both."`
+	ContentRedirectFor string        `env:"CONTENT_REDIRECT_FOR" default:"asked" enum:"asked,all" help:"Who is redirected: who says that he follows (?delivery=redirect), or all who do not say otherwise. Released pollers write a redirect's body to disk and ack it."`
+	PresignTTL         time.Duration `env:"PRESIGN_TTL" default:"5m" help:"How long URLs of content work, 1s to 168h; never longer than the file waits."`
+	URLSigningKeys     string        `env:"URL_SIGNING_KEYS" help:"One or two keys, separated by a comma, each 32 bytes or more in hex or base64, the same on all replicas: the first signs, both are accepted. Unset: a random key a process. Prefer the environment." placeholder:"KEYS"`
 }
 
 // Access says who may do what.
@@ -88,6 +106,11 @@ type Cleanup struct {
 	ActivityCleanupIntervalH int           `name:"activity-cleanup-interval-hours" env:"ACTIVITY_CLEANUP_INTERVAL_HOURS" default:"6" help:"Hours between two clean-ups of the feed."`
 }
 
+// Feed says how those who wait for a feed learn that it has grown.
+type Feed struct {
+	FeedNotify string `env:"FEED_NOTIFY" default:"on" enum:"on,off" help:"on: replicas notify each other through PostgreSQL (LISTEN needs a direct connection or a pooler in session mode). off: they poll for those who wait, every 4 seconds."`
+}
+
 // Log says what is written to standard error.
 type Log struct {
 	LogFormat string `env:"LOG_FORMAT" default:"text" enum:"text,json" help:"text or json."`
@@ -112,6 +135,12 @@ func (o Objects) validate() error {
 	if err := checkURL("S3_ENDPOINT", o.S3Endpoint); err != nil {
 		return err
 	}
+	if err := checkURL("S3_PUBLIC_ENDPOINT", o.S3PublicEndpoint); err != nil {
+		return err
+	}
+	if o.S3SSEKMSKeyID != "" && o.S3SSE != string(s3blob.EncryptionKMS) {
+		return fmt.Errorf("S3_SSE_KMS_KEY_ID is set and S3_SSE is %q, want %q", o.S3SSE, s3blob.EncryptionKMS)
+	}
 	if strings.HasPrefix(o.S3Prefix, "/") || strings.HasSuffix(o.S3Prefix, "/") {
 		return fmt.Errorf("S3_PREFIX %q begins or ends with a slash", o.S3Prefix)
 	}
@@ -133,6 +162,8 @@ func (u Uploads) validate(inlineOnly bool) error {
 		return fmt.Errorf("UPLOAD_TTL is %v, want 1s or more", u.UploadTTL)
 	case u.MaxUploadTime < time.Second:
 		return fmt.Errorf("MAX_UPLOAD_TIME is %v, want 1s or more", u.MaxUploadTime)
+	case u.DirectTTL != 0 && u.DirectTTL < time.Second:
+		return fmt.Errorf("DIRECT_TTL is %v, want 0 or 1s or more", u.DirectTTL)
 	}
 	if least := u.inlineRequest(inlineOnly) + partBytes; u.UploadMemoryBytes < least {
 		return fmt.Errorf("UPLOAD_MEMORY_BYTES is %d, want %d or more with these limits", u.UploadMemoryBytes, least)
@@ -157,6 +188,28 @@ func (u Uploads) reservable(inlineOnly bool) int64 {
 		return u.UploadMemoryBytes - partBytes
 	}
 	return min(max(u.UploadMemoryBytes/2, u.inlineRequest(false)), u.UploadMemoryBytes-partBytes)
+}
+
+func (d Delivery) validate() error {
+	if d.PresignTTL < handlers.MinURLTTL || d.PresignTTL > handlers.MaxURLTTL {
+		return fmt.Errorf("PRESIGN_TTL is %v, want %v to %v", d.PresignTTL, handlers.MinURLTTL, handlers.MaxURLTTL)
+	}
+	if d.ContentRedirectFor == "all" && !d.redirects() {
+		return errors.New("CONTENT_REDIRECT_FOR is all and CONTENT_DELIVERY is proxy, want redirect")
+	}
+	if d.URLSigningKeys == "" {
+		return nil
+	}
+	if _, err := signing.Parse(d.URLSigningKeys); err != nil {
+		return fmt.Errorf("URL_SIGNING_KEYS: %w", err)
+	}
+	return nil
+}
+
+func (d Delivery) redirects() bool { return d.ContentDelivery == "redirect" }
+
+func (d Delivery) delivery() handlers.Delivery {
+	return handlers.Delivery{Redirect: d.redirects(), RedirectAll: d.ContentRedirectFor == "all", URLTTL: d.PresignTTL}
 }
 
 // validate checks what a single sweep needs too. AckRetention is not among it: a
@@ -192,6 +245,9 @@ func (c Config) Validate() error {
 		return err
 	}
 	if err := c.Uploads.validate(c.S3Bucket == ""); err != nil {
+		return err
+	}
+	if err := c.Delivery.validate(); err != nil {
 		return err
 	}
 	if err := c.Cleanup.validate(c.MaxUploadTime); err != nil {

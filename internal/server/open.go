@@ -44,15 +44,22 @@ func (d Database) OpenDatabase(ctx context.Context) (*pgxpool.Pool, error) {
 	return db, nil
 }
 
+// StoreConfig is the object store's configuration, with the SDK's chain for
+// credentials.
+func (o Objects) StoreConfig(pool *blob.Pool, log *slog.Logger) s3blob.Config {
+	return s3blob.Config{
+		Bucket: o.S3Bucket, Region: o.S3Region, Endpoint: o.S3Endpoint, PathStyle: o.S3UsePathStyle,
+		PublicEndpoint: o.S3PublicEndpoint, Pool: pool, Checksum: s3blob.ChecksumMode(o.S3Checksum),
+		Encryption: s3blob.Encryption(o.S3SSE), KMSKeyID: o.S3SSEKMSKeyID, Tags: o.S3Tags, Logger: log,
+	}
+}
+
 // openObjects connects to the object store; nil without S3_BUCKET.
 func (o Objects) openObjects(ctx context.Context, pool *blob.Pool, log *slog.Logger) (blob.Store, error) {
 	if o.S3Bucket == "" {
 		return nil, nil
 	}
-	store, err := s3blob.Open(ctx, s3blob.Config{
-		Bucket: o.S3Bucket, Region: o.S3Region, Endpoint: o.S3Endpoint, PathStyle: o.S3UsePathStyle,
-		Pool: pool, Checksum: s3blob.ChecksumMode(o.S3Checksum), Logger: log,
-	})
+	store, err := s3blob.Open(ctx, o.StoreConfig(pool, log))
 	if err != nil {
 		return nil, fmt.Errorf("open S3: %w", err)
 	}
@@ -92,7 +99,7 @@ func OpenStaging(ctx context.Context, o Objects, u Uploads, db metadata.DB, anno
 	rows := metadata.NewUploads(metadata.UploadsConfig{DB: db, TTL: u.UploadTTL, ReadAfterAck: u.ReadAfterAck, Announcer: announcer})
 	store, err := staging.New(staging.Config{
 		Rows: rows, Objects: objects, Budget: pool, InlineMaxBytes: u.InlineMaxBytes, KeyPrefix: o.S3Prefix,
-		Limits: u.limits(), MaxUploadTime: u.MaxUploadTime, Logger: log,
+		Limits: u.limits(), MaxUploadTime: u.MaxUploadTime, Conditions: conditions(objects, o.S3Prefix), Logger: log,
 	})
 	if err != nil {
 		return nil, nil, nil, err

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -42,9 +43,6 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	if log == nil {
 		log = cfg.Logger()
 	}
-	for _, w := range cfg.Warnings() {
-		log.LogAttrs(ctx, slog.LevelWarn, w)
-	}
 	db, err := cfg.OpenDatabase(ctx)
 	if err != nil {
 		return err
@@ -57,7 +55,8 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	hub := handlers.NewHub()
-	activity := metadata.NewActivity(metadata.ActivityConfig{DB: db, Publisher: hub})
+	watch := cfg.watch(db, log)
+	activity := metadata.NewActivity(metadata.ActivityConfig{DB: db, Publisher: metadata.Publishers{watch, hub}, Notify: cfg.notifies()})
 	store, rows, pool, err := OpenStaging(ctx, cfg.Objects, cfg.Uploads, db, activity, log)
 	if err != nil {
 		return err
@@ -72,11 +71,11 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 		rate = -1
 	}
 	api, err := handlers.New(handlers.Config{
-		Storage: store, Uploads: rows, Activity: activity, Hub: hub,
+		Storage: store, Direct: cfg.direct(store), DirectTTL: cfg.DirectTTL, Uploads: rows, Corrupt: rows, Activity: activity, Watch: watch, Hub: hub,
 		Workspaces: metadata.NewWorkspaces(metadata.WorkspacesConfig{DB: db, OfflineAfter: cfg.OfflineAfter}),
 		Tokens:     metadata.NewTokens(db),
 		AdminToken: cfg.AdminToken, Registration: handlers.Registration(cfg.Registration), JoinToken: cfg.JoinToken, RegisterFailOpen: cfg.RegisterFailOpen,
-		Limits: cfg.limits(), ReadAfterAck: cfg.ReadAfterAck, CORSOrigins: cfg.CORSOrigins, PublicURL: cfg.PublicURL, RateLimit: rate,
+		Limits: cfg.limits(), Delivery: cfg.delivery(), SigningKeys: cfg.URLSigningKeys, ReadAfterAck: cfg.ReadAfterAck, CORSOrigins: cfg.CORSOrigins, PublicURL: cfg.PublicURL, RateLimit: rate,
 		Addresses:      handlers.Addresses{SaaS: cfg.WorkspaceNetworks != "public", Development: cfg.WorkspaceNetworks == "any"},
 		ForwardTimeout: cfg.ForwardTimeout, Logger: log, Metrics: registry, Build: o.Build,
 	})
@@ -84,15 +83,20 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 		return err
 	}
 
+	// Not before: a start that fails says why in one line.
+	for _, w := range cfg.Warnings() {
+		log.LogAttrs(ctx, slog.LevelWarn, w)
+	}
 	servers, err := listen(ctx, cfg, api, registry, log, o.Ready)
 	if err != nil {
 		return err
 	}
 	var background sync.WaitGroup
-	sweepCtx, stopSweep := context.WithCancel(ctx)
+	backgroundCtx, stop := context.WithCancel(ctx)
 	defer background.Wait()
-	defer stopSweep()
-	background.Go(func() { sweep.Run(sweepCtx) })
+	defer stop()
+	background.Go(func() { sweep.Run(backgroundCtx) })
+	background.Go(func() { watch.Run(backgroundCtx) })
 	return servers.serve(ctx, cfg.ShutdownTimeout, log)
 }
 
@@ -120,6 +124,17 @@ func (c Config) sweeper(store sweeperStore, activity *metadata.Activity, reg pro
 		}},
 		FeedInterval: time.Duration(c.ActivityCleanupIntervalH) * time.Hour, Metrics: reg, Logger: log,
 	})
+}
+
+func (f Feed) notifies() bool { return f.FeedNotify == "on" }
+
+// watch wakes those who wait for a feed.
+func (f Feed) watch(db *pgxpool.Pool, log *slog.Logger) *metadata.FeedWatch {
+	cfg := metadata.FeedWatchConfig{DB: db, Logger: log}
+	if f.notifies() {
+		cfg.Listen = metadata.DialLike(db)
+	}
+	return metadata.NewFeedWatch(cfg)
 }
 
 // Logger is the logger that the configuration describes, on standard error.

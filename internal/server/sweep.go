@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/molecule-ai/pendinguploads/metadata"
 	"github.com/molecule-ai/pendinguploads/migrations"
@@ -22,9 +23,28 @@ func (p pruner) Prune(ctx context.Context, limit int) (int64, error) {
 	return p.activity.Prune(ctx, p.retention, limit)
 }
 
-// SweepOnce does one run of the sweeper on the configured database and bucket.
-// A negative AckRetention takes acked rows at once.
+// noOrphans is a storage without its look for orphans.
+type noOrphans struct{ storage.Sweeper }
+
+func (noOrphans) SweepOrphans(context.Context, time.Duration) (storage.OrphanResult, error) {
+	return storage.OrphanResult{}, nil
+}
+
+// SweepOnce does one run of the sweeper on the configured database and bucket:
+// rows that are due and old feed entries, not orphans. A negative AckRetention
+// takes acked rows at once.
 func SweepOnce(ctx context.Context, cfg Config, log *slog.Logger) (sweeper.Result, error) {
+	return sweepOnce(ctx, cfg, false, log)
+}
+
+// SweepOnceWithOrphans is SweepOnce with a look for orphans. What is an orphan is
+// told by MaxUploadTime and OrphanGrace: with less than those of a running server
+// it can take the objects of that server's uploads.
+func SweepOnceWithOrphans(ctx context.Context, cfg Config, log *slog.Logger) (sweeper.Result, error) {
+	return sweepOnce(ctx, cfg, true, log)
+}
+
+func sweepOnce(ctx context.Context, cfg Config, orphans bool, log *slog.Logger) (sweeper.Result, error) {
 	if err := cfg.Cleanup.validate(cfg.MaxUploadTime); err != nil {
 		return sweeper.Result{}, err
 	}
@@ -41,7 +61,11 @@ func SweepOnce(ctx context.Context, cfg Config, log *slog.Logger) (sweeper.Resul
 	if err != nil {
 		return sweeper.Result{}, err
 	}
-	s, err := cfg.sweeper(store, activity, nil, log)
+	var swept sweeperStore = store
+	if !orphans {
+		swept = noOrphans{store}
+	}
+	s, err := cfg.sweeper(swept, activity, nil, log)
 	if err != nil {
 		return sweeper.Result{}, err
 	}

@@ -33,6 +33,12 @@ func (c Config) Warnings() []string {
 	if c.Registration == "open" {
 		w = append(w, "REGISTRATION is open: anybody who reaches the service can register a workspace id that holds no token")
 	}
+	if c.redirects() {
+		w = append(w, "CONTENT_DELIVERY is redirect: the released Python poller writes a redirect's body to disk and acks it; CONTENT_REDIRECT_FOR=asked spares it")
+	}
+	if c.URLSigningKeys == "" {
+		w = append(w, "URL_SIGNING_KEYS is unset: URLs of inline files and commit tokens of direct uploads work on this replica only and end with it")
+	}
 	if c.WorkspaceNetworks == "any" {
 		w = append(w, "WORKSPACE_NETWORKS is any: push-mode workspaces can make the service call this machine's own loopback")
 	}

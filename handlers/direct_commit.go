@@ -1,0 +1,109 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/molecule-ai/pendinguploads/handlers/wire"
+	"github.com/molecule-ai/pendinguploads/storage"
+)
+
+// commitDirect stages what was written to the object store: POST
+// /workspaces/{id}/chat/uploads/direct/commit. It answers like the multipart
+// route, and again with the same when it is repeated.
+func (s *Server) commitDirect(w http.ResponseWriter, r *http.Request) error {
+	id, err := s.directReceiver(r)
+	if err != nil {
+		return err
+	}
+	var body wire.DirectCommit
+	if err := readJSON(r, &body); err != nil {
+		return badBody(err, errInvalidBody)
+	}
+	reserved, err := openCommitToken(s.keys, body.CommitToken, id)
+	if err != nil {
+		return err
+	}
+	if reserved.expired(time.Now()) {
+		// Whoever lost the answer to a commit in time may ask for it again.
+		records, err := s.statReserved(r.Context(), reserved)
+		if err != nil {
+			return errDirectExpired.because(err)
+		}
+		return s.writeJSON(w, r, http.StatusOK, uploadReply(records))
+	}
+	records, err := s.cfg.Direct.CommitDirect(r.Context(), id, reserved.files())
+	if err != nil {
+		return s.commitRefused(r, reserved, err)
+	}
+	for _, rec := range records {
+		s.log.LogAttrs(r.Context(), slog.LevelInfo, "upload staged", append(recordAttrs(rec), slog.Bool("direct", true))...)
+	}
+	return s.writeJSON(w, r, http.StatusOK, uploadReply(records))
+}
+
+// statReserved are the records of files that were committed.
+func (s *Server) statReserved(ctx context.Context, reserved reservation) ([]storage.Record, error) {
+	records := make([]storage.Record, len(reserved.Files))
+	for i, f := range reserved.Files {
+		var err error
+		if records[i], err = s.cfg.Storage.Stat(ctx, reserved.Workspace, f.ID); err != nil {
+			return nil, err
+		}
+	}
+	return records, nil
+}
+
+// commitRefused is the reply to a commit that staged nothing.
+func (s *Server) commitRefused(r *http.Request, reserved reservation, err error) error {
+	var file *storage.FileError
+	named := func(f *failure) *failure {
+		if errors.As(err, &file) && file.Index < len(reserved.Files) {
+			f = f.with("filename", file.Filename).with("file_id", reserved.Files[file.Index].ID)
+		}
+		return f.because(err)
+	}
+	switch {
+	case errors.Is(err, storage.ErrCommitted):
+		return errDirectCommitted.because(err)
+	case errors.Is(err, storage.ErrNotUploaded):
+		if s.wasCommitted(r.Context(), reserved) {
+			return errDirectCommitted.because(err)
+		}
+		return named(errNotUploaded)
+	case errors.Is(err, storage.ErrMismatch):
+		s.log.LogAttrs(r.Context(), slog.LevelWarn, "direct upload is not what was reserved",
+			slog.String("workspace_id", reserved.Workspace.String()), slog.Any("error", err))
+		return named(errContentMismatch)
+	case errors.Is(err, storage.ErrReservationExpired):
+		return errDirectExpired.because(err)
+	case errors.Is(err, storage.ErrNoDirect):
+		return errNoDirect.because(err)
+	case errors.Is(err, storage.ErrWorkspaceNotFound):
+		return errWorkspaceNotFound.because(err)
+	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
+		return errBodyUnreadable.because(err) // nobody is there to read it
+	}
+	return errStage.because(err)
+}
+
+// clockSlack is more than the database's clock and this one may differ by.
+const clockSlack = time.Hour
+
+// wasCommitted tells files that were never written from those whose rows and
+// objects are gone already, by the feed, which remembers them for longer.
+func (s *Server) wasCommitted(ctx context.Context, reserved reservation) bool {
+	ids := make([]storage.FileID, len(reserved.Files))
+	for i, f := range reserved.Files {
+		ids[i] = f.ID
+	}
+	found, err := s.cfg.Activity.Announced(ctx, reserved.Workspace, ids, time.Unix(reserved.Issued, 0).Add(-clockSlack))
+	if err != nil {
+		s.log.LogAttrs(ctx, slog.LevelWarn, "earlier commit not looked for",
+			slog.String("workspace_id", reserved.Workspace.String()), slog.Any("error", err))
+	}
+	return found
+}

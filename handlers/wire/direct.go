@@ -1,0 +1,49 @@
+package wire
+
+import "time"
+
+// DirectRequest is the body of POST /workspaces/{id}/chat/uploads/direct.
+type DirectRequest struct {
+	Files []DirectRequestFile `json:"files"` // 1 to 64
+}
+
+// DirectRequestFile is a file that its sender is going to write to the object
+// store himself.
+type DirectRequestFile struct {
+	Name     string `json:"name"`
+	Size     int64  `json:"size"` // bytes
+	MIMEType string `json:"mimeType,omitempty"`
+	SHA256   string `json:"sha256"` // in hex or base64
+}
+
+// DirectReply answers it.
+type DirectReply struct {
+	Files       []DirectFile `json:"files"` // in request order
+	CommitToken string       `json:"commit_token"`
+	ExpiresAt   time.Time    `json:"expires_at"` // the end of the URLs and of the token
+}
+
+// DirectFile is the request that writes a file. The file cannot be seen before
+// the commit.
+type DirectFile struct {
+	FileID string `json:"file_id"`
+	UploadedFile
+	Method  string            `json:"method"`
+	URL     string            `json:"url"`
+	Headers map[string]string `json:"headers"` // to be sent exactly; no others that begin with x-amz-
+}
+
+// DirectCommit is the body of POST /workspaces/{id}/chat/uploads/direct/commit,
+// which is answered with an UploadReply.
+type DirectCommit struct {
+	CommitToken string `json:"commit_token"`
+}
+
+// Codes of refusals that a sender acts on.
+const (
+	// CodeDirectUnavailable: the ordinary route is the way.
+	CodeDirectUnavailable = "direct_unavailable"
+	// CodeDirectCommitted: a commit before this one has done it, and files are
+	// acked and gone since.
+	CodeDirectCommitted = "direct_committed"
+)
