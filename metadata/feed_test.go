@@ -417,11 +417,11 @@ func TestFailedAnnouncementInsertsNothing(t *testing.T) {
 func TestPrune(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	entries := w.append(t, message("31 d"), message("8 d acked"), message("8 d"), message("6 d acked"), message("new"))
-	for seq, age := range map[int64]string{1: "31 days", 2: "8 days", 3: "8 days", 4: "6 days"} {
+	entries := w.append(t, message("31 d"), message("8 d acked"), message("8 d, the cursor"), message("8 d"), message("new"))
+	for seq, age := range map[int64]string{1: "31 days", 2: "8 days", 3: "8 days", 4: "8 days"} {
 		w.exec(t, `UPDATE activity_logs SET created_at = now() - $1::interval WHERE seq = $2`, age, seq)
 	}
-	if _, err := w.activity.AckSeq(t.Context(), w.ws, 2); err != nil {
+	if _, err := w.activity.AckSeq(t.Context(), w.ws, 3); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []int64{1, 1, 0} {
@@ -431,6 +431,10 @@ func TestPrune(t *testing.T) {
 	}
 	if got := seqs(w.page(t, metadata.Query{})); !slices.Equal(got, []int64{5, 4, 3}) {
 		t.Errorf("left = %v, want [5 4 3]", got)
+	}
+	// A receiver that acked what it read, and then slept, goes on where it was.
+	if rows, err := w.activity.Page(t.Context(), w.ws, metadata.Query{After: &entries[2].ID}); err != nil || len(rows) != 2 {
+		t.Errorf("after the acked cursor: %d rows, %v; want 2", len(rows), err)
 	}
 	if _, err := w.activity.Page(t.Context(), w.ws, metadata.Query{After: &entries[0].ID}); !errors.Is(err, metadata.ErrCursorNotFound) {
 		t.Errorf("pruned cursor: %v, want ErrCursorNotFound", err)

@@ -45,6 +45,8 @@ DELETE FROM activity_logs l
 USING unnest(ARRAY(SELECT workspace_id FROM old), ARRAY(SELECT id FROM old)) AS t (workspace_id, id)
 WHERE l.workspace_id = t.workspace_id AND l.id = t.id`
 
+	// The row of the acked number itself stays: it is the cursor of whoever acked,
+	// and without it a receiver that slept for a week would have to begin anew.
 	pruneAckedSQL = `
 WITH old AS (
     SELECT l.workspace_id, l.id
@@ -54,7 +56,7 @@ WITH old AS (
         FROM activity_logs
         WHERE workspace_id = d.workspace_id
           AND created_at < statement_timestamp() - @age::interval
-          AND seq <= d.last_acked_seq
+          AND seq < d.last_acked_seq
         ORDER BY created_at, seq
         LIMIT @limit
         FOR UPDATE SKIP LOCKED

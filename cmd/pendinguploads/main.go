@@ -28,6 +28,7 @@ type cli struct {
 	Serve       serveCmd       `cmd:"" help:"Serve the HTTP interface and sweep in the background."`
 	Migrate     migrateCmd     `cmd:"" help:"Apply, roll back or show database migrations."`
 	Sweep       sweepCmd       `cmd:"" help:"Sweep once, print what was removed, and exit."`
+	Doctor      doctorCmd      `cmd:"" help:"Examine database, bucket and settings, and explain what is wrong."`
 	Workspace   workspaceCmd   `cmd:"" help:"Create, list and delete workspaces, mint tokens."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running server on this machine for its health; for container health checks."`
 	Inbox       inboxCmd       `cmd:"" help:"Receive a workspace's files and messages, as they come."`
