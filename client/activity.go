@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -60,23 +61,44 @@ func (c *Client) Activity(ctx context.Context, q Query) ([]wire.Activity, error)
 	return rows, nil
 }
 
-// history reads everything within the window, oldest first.
-func (c *Client) history(ctx context.Context, q Query) ([]wire.Activity, error) {
+// oldest reads the oldest page of the window, oldest first; what is younger comes
+// behind its last row. Pages are gone through newest first, and only one of them
+// is held. A service that does not know before_ts has no more than its first page.
+func (c *Client) oldest(ctx context.Context, q Query) ([]wire.Activity, error) {
 	q.After, q.Before, q.Wait, q.Limit = "", "", 0, maxPage
-	var all []wire.Activity
+	var page []wire.Activity
 	for {
 		rows, err := c.Activity(ctx, q)
 		if err != nil {
 			return nil, err
 		}
-		if len(rows) == 0 {
+		if !anyOlder(rows, page) {
 			break
 		}
-		all = append(all, rows...)
-		q.Before = rows[len(rows)-1].CreatedAt
+		page = rows
+		last := page[len(page)-1].CreatedAt
+		at, err := time.Parse(time.RFC3339, last)
+		if err != nil {
+			return nil, fmt.Errorf("read activity: created_at of row %s: %w", page[len(page)-1].ID, err)
+		}
+		// Rows of one moment may be on both sides of a page's end.
+		q.Before = at.Add(time.Microsecond).UTC().Format(time.RFC3339Nano)
 	}
-	slices.Reverse(all)
-	return all, nil
+	slices.Reverse(page)
+	return page, nil
+}
+
+// anyOlder reports whether rows go further back than a page that is known.
+func anyOlder(rows, page []wire.Activity) bool {
+	if len(rows) == 0 || len(page) == 0 {
+		return len(rows) > 0
+	}
+	end := page[len(page)-1]
+	known := func(id string) bool {
+		return slices.ContainsFunc(page, func(a wire.Activity) bool { return a.ID == id })
+	}
+	last := rows[len(rows)-1]
+	return last.CreatedAt <= end.CreatedAt && !known(last.ID)
 }
 
 // maxPage is the most rows of a page (contract 2.5.1).
@@ -88,6 +110,9 @@ const maxPage = 500
 func (c *Client) AckActivity(ctx context.Context, seq int64) (int64, error) {
 	var reply wire.AckSeqReply
 	if err := c.call(ctx, answerTime, http.MethodPost, c.workspacePath("/activity/ack"), nil, wire.AckSeq{AckedSeq: &seq}, &reply); err != nil {
+		if answer := new(Error); errors.As(err, &answer) && answer.Status == http.StatusNotFound {
+			err = errors.Join(ErrNotFound, err) // whoever says so: without the route there is no one else
+		}
 		return 0, fmt.Errorf("acknowledge activity up to %d: %w", seq, err)
 	}
 	return reply.LastAckedSeq, nil

@@ -51,6 +51,11 @@ type Error struct {
 	Message    string        // the answer's error text, or the beginning of its body
 	Code       string        // the answer's code, where it has one
 	RetryAfter time.Duration // what the answer asks to wait, or 0
+
+	// Foreign says that the answer is not of the service's form: a proxy's, or that
+	// of a network that wants somebody to log in. What it says of files, tokens and
+	// cursors means nothing.
+	Foreign bool
 }
 
 func (e *Error) Error() string {
@@ -61,8 +66,12 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Is tells errors.Is what the status means.
+// Is tells errors.Is what the status means. Of one that is not the service's, only
+// the meanings that hold whoever said it do.
 func (e *Error) Is(target error) bool {
+	if e.Foreign && !errors.Is(target, ErrTooLarge) && !errors.Is(target, ErrBusy) {
+		return false
+	}
 	switch e.Status {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return target == ErrUnauthorized //nolint:errorlint // this is errors.Is
@@ -110,7 +119,7 @@ const (
 
 // answerError makes an error of an answer that refuses.
 func answerError(response *http.Response) error {
-	e := &Error{Status: response.StatusCode, RetryAfter: retryAfter(response.Header.Get("Retry-After"))}
+	e := &Error{Status: response.StatusCode, RetryAfter: retryAfter(response.Header)}
 	data, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
 	var body struct {
 		Error string `json:"error"`
@@ -124,18 +133,26 @@ func answerError(response *http.Response) error {
 	if len(text) > shownBody {
 		text = strings.ToValidUTF8(text[:shownBody], "") + "…"
 	}
-	e.Message = text
+	e.Message, e.Foreign = text, true
 	return e
 }
 
-// retryAfter reads the header's seconds; its dates are not used, because the
-// clocks of laptops are wrong.
-func retryAfter(header string) time.Duration {
-	n, err := strconv.Atoi(header)
-	if err != nil || n <= 0 {
+// retryAfter reads the header's seconds, or its date: against the answer's own
+// date, because the clocks of laptops are wrong.
+func retryAfter(h http.Header) time.Duration {
+	header := h.Get("Retry-After")
+	if n, err := strconv.Atoi(header); err == nil {
+		return time.Second * time.Duration(min(max(n, 0), int(longestRetryAfter/time.Second)))
+	}
+	at, err := http.ParseTime(header)
+	if err != nil {
 		return 0
 	}
-	return min(time.Duration(n)*time.Second, longestRetryAfter)
+	now, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	return min(max(at.Sub(now), 0), longestRetryAfter)
 }
 
 // unsentError is a request that did not reach the service.
@@ -163,6 +180,9 @@ func Temporary(err error) bool {
 	case err == nil, errors.Is(err, errReplyTooLarge):
 		return false
 	case errors.As(err, &answer):
+		if answer.Foreign && answer.Status != http.StatusRequestEntityTooLarge {
+			return true // until the proxy finds the service again, or somebody logs in
+		}
 		switch answer.Status {
 		case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
 			http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
@@ -177,9 +197,10 @@ func Temporary(err error) bool {
 	return !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
-// unprocessed reports whether the service surely did not do what was asked, so
-// that even a call that must not be done twice can be repeated.
-func unprocessed(err error) bool {
+// Unprocessed reports whether the service surely did not do what was asked, so
+// that even a call that must not be done twice can be repeated: the request never
+// reached it, or it said that it was busy.
+func Unprocessed(err error) bool {
 	var unsent *unsentError
 	return errors.As(err, &unsent) || errors.Is(err, ErrBusy)
 }

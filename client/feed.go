@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/molecule-ai/pendinguploads/handlers/wire"
@@ -40,8 +39,14 @@ const (
 	// DefaultWait is how long one long poll waits: less than what proxies cut off.
 	DefaultWait = 25 * time.Second
 
-	// streamAgain is how long a feed that fell back keeps from streaming.
-	streamAgain = 10 * time.Minute
+	// streamAgain is how long a feed that fell back keeps from streaming where the
+	// stream is refused, and streamSoon where it breaks before it says anything.
+	streamAgain, streamSoon = 10 * time.Minute, time.Minute
+	// streamTries is how many streams in a row may break that way.
+	streamTries = 2
+	// longestWindow is how far back the feed can be read: since_secs' cap (contract
+	// 2.5.1), and what the feed keeps at most (9.4).
+	longestWindow = 30 * 24 * time.Hour
 	// overlap is the least that a feed without a row asks back for, so that what
 	// commits between two of its requests is not lost.
 	overlap = 10 * time.Minute
@@ -56,10 +61,11 @@ type FollowConfig struct {
 	Transport Transport     // default TransportAuto
 	Interval  time.Duration // of plain polls; default DefaultInterval
 	Wait      time.Duration // of long polls; default DefaultWait
-	Once      bool          // end when there is nothing more, instead of waiting
+	Once      bool          // end when there is nothing more, or after Config.Patience without an answer, instead of waiting
 
 	// Reset, when set, is called when the service no longer knows the cursor: the
-	// feed begins again with the window, and rows that were consumed may come again.
+	// feed begins again with everything that it has, up to 30 days, and rows that
+	// were consumed may come again.
 	Reset func()
 	// Trouble, when set, is called when the service cannot be reached or refuses
 	// for now, and with nil when it answers again.
@@ -69,7 +75,8 @@ type FollowConfig struct {
 // Follow yields the rows of the feed in order, oldest first, and waits for more
 // until ctx ends, the consumer breaks off, or the service refuses for good
 // (ErrUnauthorized, ErrNotFound), which is the last thing it yields. Everything
-// else is tried again. A row is yielded again only after Reset; the cursor to keep
+// else is tried again, and where streams do not get through, polls take their
+// place. A row is yielded again only after Reset; the cursor to keep
 // is the id of the last row that the consumer is done with.
 func (c *Client) Follow(ctx context.Context, cfg FollowConfig) iter.Seq2[wire.Activity, error] {
 	return func(yield func(wire.Activity, error) bool) {
@@ -102,8 +109,14 @@ func (cfg FollowConfig) withDefaults() FollowConfig {
 // errStopped is the end that the consumer wanted.
 var errStopped = errors.New("the consumer stopped")
 
-// errNoStream is a service, or a proxy before it, that does not stream.
-var errNoStream = errors.New("no stream to be had")
+// errNoStream is a stream that broke before its first byte.
+var errNoStream = errors.New("the stream says nothing")
+
+// refusedStreamError is an answer that is no stream.
+type refusedStreamError struct{ err error }
+
+func (e *refusedStreamError) Error() string { return "no stream: " + e.err.Error() }
+func (e *refusedStreamError) Unwrap() error { return e.err }
 
 // follower is a feed being followed.
 type follower struct {
@@ -113,13 +126,15 @@ type follower struct {
 	cursor string
 
 	noStreamUntil time.Time
-	silent        int  // streams in a row that went dead
-	early         int  // empty answers in a row that did not wait
-	troubled      bool // the consumer was told
+	dead          int       // streams in a row that broke before they said anything
+	early         int       // empty answers in a row that did not wait
+	answered      time.Time // when the service was last there
+	troubled      bool      // the consumer was told
 }
 
 func (f *follower) run(ctx context.Context) error {
 	pause := newBackOff()
+	f.answered = time.Now()
 	for {
 		before := f.cursor
 		end, err := f.round(ctx)
@@ -134,10 +149,12 @@ func (f *follower) run(ctx context.Context) error {
 		case err == nil && end:
 			return nil
 		case err == nil:
-			f.trouble(nil)
+			f.isThere()
 			pause.Reset()
 			continue
 		case !Temporary(err):
+			return err
+		case f.cfg.Once && time.Since(f.answered) >= f.c.cfg.Patience:
 			return err
 		}
 		if f.cursor != before {
@@ -155,6 +172,12 @@ func (f *follower) run(ctx context.Context) error {
 	}
 }
 
+// isThere notes that the service answered.
+func (f *follower) isThere() {
+	f.answered = time.Now()
+	f.trouble(nil)
+}
+
 func (f *follower) trouble(err error) {
 	if f.cfg.Trouble != nil && (err != nil || f.troubled) {
 		f.cfg.Trouble(err)
@@ -164,7 +187,7 @@ func (f *follower) trouble(err error) {
 
 func (f *follower) reset(ctx context.Context) {
 	f.c.log.LogAttrs(ctx, slog.LevelWarn, "the service no longer knows the cursor, the feed begins again", slog.String("cursor", f.cursor))
-	f.cursor = ""
+	f.cursor, f.cfg.Window = "", longestWindow
 	if f.cfg.Reset != nil {
 		f.cfg.Reset()
 	}
@@ -173,11 +196,7 @@ func (f *follower) reset(ctx context.Context) {
 // round is one stream, or one poll. end: there is nothing more and nobody waits.
 func (f *follower) round(ctx context.Context) (end bool, err error) {
 	if f.cursor == "" {
-		rows, err := f.c.history(ctx, f.query(f.cfg.Window))
-		if err != nil {
-			return false, err
-		}
-		if err := f.deliver(rows); err != nil || len(rows) > 0 {
+		if n, err := f.begin(ctx, f.cfg.Window); err != nil || n > 0 {
 			return false, err
 		}
 	}
@@ -186,22 +205,48 @@ func (f *follower) round(ctx context.Context) (end bool, err error) {
 		if f.cursor == "" {
 			return true, nil
 		}
-		rows, err := f.c.Activity(ctx, f.query(0))
-		if err != nil {
+		n, err := f.page(ctx, 0)
+		return n == 0, err
+	case f.cfg.Transport == TransportAuto && time.Now().After(f.noStreamUntil):
+		if err := f.stream(ctx); !f.fallsBack(ctx, err) {
 			return false, err
 		}
-		return len(rows) == 0, f.deliver(rows)
-	case f.cfg.Transport == TransportAuto && time.Now().After(f.noStreamUntil):
-		err := f.stream(ctx)
-		if errors.Is(err, errNoStream) {
-			f.c.log.LogAttrs(ctx, slog.LevelInfo, "no stream to be had, polling", slog.Any("error", err))
-			f.noStreamUntil, err = time.Now().Add(streamAgain), nil
-		}
-		return false, err
 	case f.cfg.Transport == TransportPoll:
 		return false, f.poll(ctx)
 	}
 	return false, f.longPoll(ctx)
+}
+
+// fallsBack reports that polls take the place of streams for a while: that one is
+// refused says nothing about the rest of the service, and a proxy that keeps
+// answers back, or cuts off what takes long, does so every time.
+func (f *follower) fallsBack(ctx context.Context, err error) bool {
+	var refused *refusedStreamError
+	var unsent *unsentError
+	switch {
+	case errors.As(err, &refused):
+		f.noStreamUntil = time.Now().Add(streamAgain)
+	case !errors.Is(err, errNoStream), errors.As(err, &unsent), ctx.Err() != nil:
+		return false
+	default:
+		if f.dead++; f.dead < streamTries {
+			return false
+		}
+		f.noStreamUntil = time.Now().Add(streamSoon)
+	}
+	f.dead = 0
+	f.c.log.LogAttrs(ctx, slog.LevelInfo, "no stream to be had, polling", slog.Any("error", err))
+	return true
+}
+
+// begin delivers the oldest page of the window, and so finds a cursor.
+func (f *follower) begin(ctx context.Context, window time.Duration) (int, error) {
+	rows, err := f.c.oldest(ctx, f.query(window))
+	if err != nil {
+		return 0, err
+	}
+	f.isThere()
+	return len(rows), f.deliver(rows)
 }
 
 func (f *follower) query(window time.Duration) Query {
@@ -227,8 +272,9 @@ func (f *follower) page(ctx context.Context, wait time.Duration) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if f.cursor == "" {
-		slices.Reverse(rows)
+	f.isThere()
+	if f.cursor == "" && len(rows) > 0 {
+		return f.begin(ctx, min(f.cfg.Window, overlap)) // which of them is the oldest
 	}
 	return len(rows), f.deliver(rows)
 }
@@ -237,7 +283,6 @@ func (f *follower) poll(ctx context.Context) error {
 	if _, err := f.page(ctx, 0); err != nil {
 		return err
 	}
-	f.trouble(nil)
 	return wait(ctx, f.cfg.Interval)
 }
 
@@ -254,7 +299,6 @@ func (f *follower) longPoll(ctx context.Context) error {
 		f.early = 0
 		return nil
 	}
-	f.trouble(nil)
 	if f.early++; f.early == 1 {
 		return wait(ctx, newBackOff().NextBackOff())
 	}
@@ -279,44 +323,66 @@ func (f *follower) stream(parent context.Context) error {
 	defer body.pause()
 	response, err := f.c.http.Do(r)
 	if err != nil {
-		return sendError(ctx, err)
+		return fmt.Errorf("%w: %w", errNoStream, sendError(ctx, err))
 	}
 	defer func() { _ = response.Body.Close() }()
 	if err := isStream(response); err != nil {
 		return err
 	}
-	f.trouble(nil)
 	body.r = response.Body
-	err = f.events(newEventReader(body), body)
+	said := false
+	err = f.events(newEventReader(&firstByte{body, func() {
+		said = true
+		f.dead = 0
+		f.isThere()
+	}}), body)
 	switch {
 	case errors.Is(err, errStopped), parent.Err() != nil:
 		return err
 	case errors.Is(context.Cause(ctx), errSilent):
-		// A proxy that keeps a stream back until it ends is silent every time.
-		if f.silent++; f.silent >= 2 {
-			f.silent = 0
-			return fmt.Errorf("%w: %w", errNoStream, errSilent)
-		}
-		return fmt.Errorf("read stream: %w", errSilent)
+		err = errSilent
 	case errors.Is(err, io.EOF):
 		// The service closes streams when it stops; another replica may be there.
-		return fmt.Errorf("read stream: %w", io.ErrUnexpectedEOF)
+		err = io.ErrUnexpectedEOF
+	}
+	if !said {
+		return fmt.Errorf("%w: %w", errNoStream, err)
 	}
 	return fmt.Errorf("read stream: %w", err)
 }
 
-// isStream tells the services that do not know the route from those that refuse.
+// firstByte tells when the first byte has come.
+type firstByte struct {
+	r    io.Reader
+	told func()
+}
+
+func (f *firstByte) Read(p []byte) (int, error) {
+	n, err := f.r.Read(p)
+	if n > 0 && f.told != nil {
+		f.told()
+		f.told = nil
+	}
+	return n, err
+}
+
+// isStream tells answers that are no stream. A cursor that is gone is gone for
+// polls too.
 func isStream(response *http.Response) error {
-	switch response.StatusCode {
-	case http.StatusOK:
+	if response.StatusCode == http.StatusOK {
 		if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); kind != "text/event-stream" {
-			return fmt.Errorf("%w: the answer is %q", errNoStream, kind)
+			return &refusedStreamError{fmt.Errorf("the answer is %q", kind)}
 		}
 		return nil
-	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented:
-		return fmt.Errorf("%w: %w", errNoStream, answerError(response))
 	}
-	return answerError(response)
+	err := answerError(response)
+	switch {
+	case errors.Is(err, ErrCursorGone):
+		return err
+	case response.StatusCode >= http.StatusInternalServerError, response.StatusCode == http.StatusTooManyRequests:
+		return fmt.Errorf("%w: %w", errNoStream, err)
+	}
+	return &refusedStreamError{err}
 }
 
 func (f *follower) events(r *eventReader, body *watchedReader) error {
@@ -325,7 +391,6 @@ func (f *follower) events(r *eventReader, body *watchedReader) error {
 		if err != nil {
 			return err
 		}
-		f.silent = 0
 		if ev.name != "activity" && ev.name != "" {
 			continue
 		}

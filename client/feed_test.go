@@ -24,6 +24,8 @@ import (
 // and, where it knows them, long polls and streams.
 type feedServer struct {
 	streams, waits bool
+	seed           bool // knows no before_ts
+	sameMoment     bool // rows of one transaction share their time
 
 	mu       sync.Mutex
 	rows     int
@@ -57,6 +59,14 @@ func (s *feedServer) asked() []string {
 	return slices.Clone(s.requests)
 }
 
+func (s *feedServer) row(n int) wire.Activity {
+	a := row(n)
+	if s.sameMoment {
+		a.CreatedAt = "2026-01-01T00:00:00Z"
+	}
+	return a
+}
+
 func row(n int) wire.Activity {
 	return wire.Activity{ID: "r" + strconv.Itoa(n), Seq: int64(n), CreatedAt: fmt.Sprintf("2026-01-01T00:00:00.%06dZ", n)}
 }
@@ -70,7 +80,7 @@ func (s *feedServer) after(cursor string) (rows []wire.Activity, known bool, cha
 	}
 	first, _ := strconv.Atoi(strings.TrimPrefix(cursor, "r"))
 	for n := first + 1; n <= s.rows; n++ {
-		rows = append(rows, row(n))
+		rows = append(rows, s.row(n))
 	}
 	return rows, true, s.changed
 }
@@ -112,7 +122,7 @@ func (s *feedServer) page(w http.ResponseWriter, r *http.Request) {
 		}
 		if cursor == "" {
 			slices.Reverse(rows)
-			if before := q.Get("before_ts"); before != "" {
+			if before := q.Get("before_ts"); before != "" && !s.seed {
 				rows = slices.DeleteFunc(rows, func(a wire.Activity) bool { return a.CreatedAt >= before })
 			}
 		}
@@ -332,7 +342,10 @@ func TestOnceEndsWhenNothingIsLeft(t *testing.T) {
 func TestFollowEndsWithARefusal(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[int]error{http.StatusUnauthorized: client.ErrUnauthorized, http.StatusForbidden: client.ErrUnauthorized} {
-		cl := against(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+		cl := against(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, `{"error":"invalid workspace auth token"}`)
+		})
 		var got error
 		for _, err := range cl.Follow(t.Context(), client.FollowConfig{After: "r1"}) {
 			got = err
@@ -368,7 +381,7 @@ func TestTroubleIsToldAndItsEnd(t *testing.T) {
 			told = append(told, "trouble")
 		}
 	}}, 1)
-	if diff := cmp.Diff([]string{"trouble", "trouble", "fine"}, told); diff != "" {
+	if diff := cmp.Diff([]string{"trouble", "fine"}, told); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -388,5 +401,118 @@ func TestFollowEndsWithItsContext(t *testing.T) {
 	}
 	if !errors.Is(last, context.Canceled) {
 		t.Errorf("ended with %v", last)
+	}
+}
+
+// The oldest page of a window is found without holding the window, whatever the
+// service knows, and with rows of one moment on both sides of a page's end.
+func TestTheWindowIsReadFromItsOldestPage(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		seed, sameMoment bool
+		first            int // row
+		most             int // requests
+	}{
+		"a service with before_ts":     {false, false, 1, 15},
+		"one that does not know it":    {true, false, 8, 5}, // all that it shows
+		"rows of one moment":           {false, true, 8, 5},
+		"rows of one moment, and seed": {true, true, 8, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newFeedServer(false, true)
+			s.seed, s.sameMoment = c.seed, c.sameMoment
+			s.add(10)
+			cl := against(t, s.ServeHTTP)
+			var got []string
+			for a, err := range cl.Follow(t.Context(), client.FollowConfig{Once: true}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, a.ID)
+			}
+			if diff := cmp.Diff(ids(c.first, 10), got); diff != "" {
+				t.Error(diff)
+			}
+			if n := len(s.asked()); n > c.most {
+				t.Errorf("%d requests, want %d at most", n, c.most)
+			}
+		})
+	}
+}
+
+// A stream that does not get through must not keep the feed from being polled.
+func TestStreamsThatDoNotGetThroughArePolled(t *testing.T) {
+	t.Parallel()
+	answer := func(status int, body string) func(http.ResponseWriter, *http.Request) {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, body)
+		}
+	}
+	for name, streamed := range map[string]func(http.ResponseWriter, *http.Request){
+		"400":                        answer(http.StatusBadRequest, `{"error":"bad"}`),
+		"403 of a proxy":             answer(http.StatusForbidden, "<html>no</html>"),
+		"404":                        answer(http.StatusNotFound, "404 page not found"),
+		"502":                        answer(http.StatusBadGateway, ""),
+		"504":                        answer(http.StatusGatewayTimeout, "<html>timeout</html>"),
+		"cut off before any byte":    func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"kept back, headers and all": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"headers, and then nothing": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newFeedServer(true, true)
+			s.streamed = streamed
+			s.add(2)
+			cl := against(t, s.ServeHTTP, func(cfg *client.Config) { cfg.Silence = 100 * time.Millisecond })
+			if diff := cmp.Diff(ids(2, 2), follow(t, cl, client.FollowConfig{After: "r1"}, 1)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// What a proxy says of cursors, tokens and files means nothing.
+func TestForeignRefusalsAreNotBelieved(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusFound, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusProxyAuthRequired, http.StatusGone} {
+		s := newFeedServer(true, true)
+		s.add(2)
+		var mu sync.Mutex
+		refusals := 3
+		cl := against(t, func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			refusals--
+			refuse := refusals >= 0
+			mu.Unlock()
+			if refuse {
+				w.WriteHeader(status)
+				_, _ = io.WriteString(w, "<html>default backend</html>")
+				return
+			}
+			s.ServeHTTP(w, r)
+		})
+		got := follow(t, cl, client.FollowConfig{After: "r1", Reset: func() { t.Errorf("status %d: the cursor was given up", status) }}, 1)
+		if diff := cmp.Diff(ids(2, 2), got); diff != "" {
+			t.Errorf("status %d: %s", status, diff)
+		}
+	}
+}
+
+func TestOnceHasPatience(t *testing.T) {
+	t.Parallel()
+	cl := against(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) },
+		func(cfg *client.Config) { cfg.Patience = 300 * time.Millisecond })
+	var last error
+	for _, err := range cl.Follow(t.Context(), client.FollowConfig{After: "r1", Once: true}) {
+		last = err
+	}
+	if !client.Temporary(last) {
+		t.Errorf("ended with %v, want the service's last answer", last)
 	}
 }

@@ -29,7 +29,26 @@ type Sink interface {
 type FetchOptions struct {
 	MaxBytes int64                   // refuse more; 0: no bound
 	Progress func(done, total int64) // called as bytes arrive; total is negative while unknown
+	From     Partial                 // what the sink holds already; the zero value: nothing
+	Began    func(etag string)       // called before the first byte of the content is written, with its strong tag or ""
 }
+
+// Partial is the beginning of a file that was fetched before.
+type Partial struct {
+	Offset int64     // bytes
+	ETag   string    // of the content that they are of: a strong one
+	Sum    hash.Hash // SHA-256 over exactly these bytes
+}
+
+// BrokenError is a fetch that ended with the beginning of the file in the sink,
+// and could go on there: hand At to the next one.
+type BrokenError struct {
+	Err error
+	At  Partial
+}
+
+func (e *BrokenError) Error() string { return fmt.Sprintf("%v (after %d bytes)", e.Err, e.At.Offset) }
+func (e *BrokenError) Unwrap() error { return e.Err }
 
 // Fetched is a file that was fetched whole.
 type Fetched struct {
@@ -52,30 +71,44 @@ var errChanged = errors.New("the content changed")
 // announces. Fetching does not acknowledge.
 //
 // ErrNotFound: the file is gone, give up. ErrUnauthorized. ErrTooLarge: more than
-// MaxBytes. ErrCorrupt. An error of the sink is returned at once.
+// MaxBytes. ErrCorrupt. An error of the sink is returned at once. Where a later
+// fetch can go on, the error is a *BrokenError around the cause.
 func (c *Client) Fetch(ctx context.Context, f storage.FileID, sink Sink, o FetchOptions) (Fetched, error) {
 	t := &transfer{c: c, file: f, sink: sink, o: o, sum: sha256.New(), total: -1}
+	if o.From.Offset > 0 && o.From.ETag != "" && o.From.Sum != nil {
+		t.offset, t.etag, t.sum = o.From.Offset, o.From.ETag, o.From.Sum
+	}
 	for !t.done {
 		before, restarts := t.offset, t.restarts
+		var broke error
 		err := c.retry(ctx, "fetch", t.again, func() error {
 			err := t.attempt(ctx)
 			if err != nil && t.again(err) && (t.offset > before || t.restarts > restarts) {
 				// Some of it came: that is worth new patience, after a pause.
 				c.log.LogAttrs(ctx, slog.LevelInfo, "transfer broke", slog.String("file_id", f.String()), slog.Int64("at", t.offset), slog.Any("error", err))
+				broke = err
 				return wait(ctx, newBackOff().NextBackOff())
 			}
 			return err
 		})
-		if err != nil {
-			return Fetched{}, fmt.Errorf("fetch file %v: %w", f, err)
+		if err == nil && t.restarts > maxRestarts {
+			err = broke
 		}
-		if t.restarts > maxRestarts {
-			return Fetched{}, fmt.Errorf("fetch file %v: %w", f, ErrCorrupt)
+		if err != nil {
+			return Fetched{}, fmt.Errorf("fetch file %v: %w", f, t.broken(err))
 		}
 	}
 	got := Fetched{Received: Received{Size: t.offset}, Filename: t.filename, MIMEType: t.mimeType, Resumed: t.resumed}
 	t.sum.Sum(got.SHA256[:0])
 	return got, nil
+}
+
+// broken notes where a later fetch can go on.
+func (t *transfer) broken(err error) error {
+	if t.offset == 0 || t.etag == "" || !t.again(err) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &BrokenError{Err: err, At: Partial{Offset: t.offset, ETag: t.etag, Sum: t.sum}}
 }
 
 // maxRestarts is how often a file may begin anew.
@@ -154,9 +187,11 @@ func (t *transfer) begin(response *http.Response) error {
 			}
 		}
 		t.etag, t.total = strongTag(response.Header.Get("ETag")), response.ContentLength
-		t.filename, t.mimeType = disposition(response.Header.Get("Content-Disposition")), response.Header.Get("Content-Type")
 	case http.StatusPartialContent:
 		first, total, ok := contentRange(response.Header.Get("Content-Range"))
+		if t.total < 0 {
+			t.total = total // of what an earlier fetch began
+		}
 		if !ok || t.offset == 0 || first != t.offset || total != t.total || strongTag(response.Header.Get("ETag")) != t.etag {
 			return errors.Join(errChanged, t.restart())
 		}
@@ -165,6 +200,10 @@ func (t *transfer) begin(response *http.Response) error {
 		return errors.Join(errChanged, t.restart())
 	default:
 		return answerError(response)
+	}
+	t.filename, t.mimeType = disposition(response.Header.Get("Content-Disposition")), response.Header.Get("Content-Type")
+	if t.o.Began != nil && t.offset == 0 {
+		t.o.Began(t.etag)
 	}
 	if t.o.MaxBytes > 0 && t.total > t.o.MaxBytes {
 		return t.tooLarge()

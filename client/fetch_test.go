@@ -34,11 +34,15 @@ func (b *buffer) Restart() error {
 }
 
 // against is a client of a handler that stands in for the service.
-func against(t *testing.T, h http.HandlerFunc) *client.Client {
+func against(t *testing.T, h http.HandlerFunc, change ...func(*client.Config)) *client.Client {
 	t.Helper()
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
-	c, err := client.New(client.Config{BaseURL: srv.URL, Workspace: storage.WorkspaceID(uuid.New()), Token: "t"})
+	cfg := client.Config{BaseURL: srv.URL, Workspace: storage.WorkspaceID(uuid.New()), Token: "t"}
+	for _, f := range change {
+		f(&cfg)
+	}
+	c, err := client.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,6 +196,74 @@ func TestFetchComparesTheDigest(t *testing.T) {
 	c = serve(func(int32) []byte { return bad })
 	if _, err := c.Fetch(t.Context(), newFileID(t), &sink, client.FetchOptions{}); !errors.Is(err, client.ErrCorrupt) {
 		t.Errorf("got %v, want ErrCorrupt", err)
+	}
+}
+
+// What one fetch could not finish, another one does: after a restart too, with the
+// digest of what is there computed anew.
+func TestFetchGoesOnFromAnEarlierOne(t *testing.T) {
+	t.Parallel()
+	want := content(1 << 20)
+	var calls, ranges atomic.Int32
+	c := against(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", tag(want))
+		if r.Header.Get("Range") != "" {
+			ranges.Add(1)
+		}
+		if calls.Add(1) == 1 {
+			w = &cutAfter{w, 300 << 10}
+		}
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(want))
+	}, func(cfg *client.Config) { cfg.Patience = -1 })
+	var sink buffer
+	f := newFileID(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := c.Fetch(ctx, f, &sink, client.FetchOptions{Progress: func(done, _ int64) {
+		if done >= 200<<10 {
+			cancel()
+		}
+	}})
+	var broken *client.BrokenError
+	if !errors.As(err, &broken) || !errors.Is(err, context.Canceled) || broken.At.Offset != int64(sink.Len()) || broken.At.ETag != tag(want) {
+		t.Fatalf("got %v, want the place where it broke", err)
+	}
+	sum := sha256.New()
+	_, _ = sum.Write(sink.Bytes())
+	got, err := c.Fetch(t.Context(), f, &sink, client.FetchOptions{From: client.Partial{Offset: int64(sink.Len()), ETag: broken.At.ETag, Sum: sum}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(sink.Bytes(), want) || got.SHA256 != sha256.Sum256(want) || got.Size != int64(len(want)) || sink.restarts != 0 || ranges.Load() == 0 {
+		t.Errorf("%d bytes, began anew %d times, %d ranges", sink.Len(), sink.restarts, ranges.Load())
+	}
+}
+
+// A service without tags cannot be resumed, and the error says what went wrong.
+func TestFetchWithoutTagsTellsTheCause(t *testing.T) {
+	t.Parallel()
+	want := content(600 << 10)
+	c := against(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(len(want)))
+		_, _ = (&cutAfter{w, 300 << 10}).Write(want)
+	})
+	if _, err := c.Fetch(t.Context(), newFileID(t), &buffer{}, client.FetchOptions{}); !errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, client.ErrCorrupt) {
+		t.Errorf("got %v, want the broken connection", err)
+	}
+}
+
+func TestRetryAfterMayBeADate(t *testing.T) {
+	t.Parallel()
+	for date, want := range map[string]time.Duration{"Wed, 21 Oct 2015 07:28:05 GMT": 5 * time.Second, "Wed, 21 Oct 2015 07:27:00 GMT": 0, "soon": 0} {
+		c := against(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Date", "Wed, 21 Oct 2015 07:28:00 GMT") // whatever the time is here
+			w.Header().Set("Retry-After", date)
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}, func(cfg *client.Config) { cfg.Patience = -1 })
+		_, err := c.Ack(t.Context(), newFileID(t), nil)
+		var answer *client.Error
+		if !errors.As(err, &answer) || answer.RetryAfter != want {
+			t.Errorf("%s: got %v, want to wait %v", date, err, want)
+		}
 	}
 }
 

@@ -52,7 +52,7 @@ func (c *Client) Send(ctx context.Context, m Message) error {
 // Notify says something to the workspace's user. It is repeated only where the
 // service surely did not take it: each call is a message of its own.
 func (c *Client) Notify(ctx context.Context, n wire.Notify) error {
-	err := c.retry(ctx, "notify", unprocessed, func() error {
+	err := c.retry(ctx, "notify", Unprocessed, func() error {
 		return c.call(ctx, answerTime, http.MethodPost, c.workspacePath("/notify"), nil, n, nil)
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -70,7 +71,7 @@ func TestTheWholeJob(t *testing.T) {
 	if diff := cmp.Diff([]string{"chat_upload_receive", "chat_upload_receive", "chat_upload_receive", "message/send"}, methods); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(contents, got); diff != "" {
+	if !slices.EqualFunc(contents, got, bytes.Equal) {
 		t.Error("contents differ")
 	}
 	if n, err := c.AckActivity(t.Context(), 4); err != nil || n != 4 {

@@ -54,7 +54,7 @@ func (c *Client) Upload(ctx context.Context, files []File, o UploadOptions) ([]w
 		return nil, fmt.Errorf("upload: %d files, want at most %d in a request", len(files), storage.MaxFilesPerBatch)
 	}
 	var reply wire.UploadReply
-	err := c.retry(ctx, "upload", unprocessed, func() error {
+	err := c.retry(ctx, "upload", Unprocessed, func() error {
 		reply = wire.UploadReply{}
 		return c.upload(ctx, files, o, &reply)
 	})

@@ -43,40 +43,11 @@ func BenchmarkFetch(b *testing.B) {
 	web := webClient()
 	for _, size := range sizes {
 		b.Run(size.name, func(b *testing.B) {
-			content := noise(b, size.n)
-			body, contentType := form(b, content)
 			// A file a client, as in real life: a fetch stamps its row.
-			var ids, keys [concurrency]string
-			for i := range concurrency {
-				var err error
-				if ids[i], err = s.upload(b, web, body, contentType); err != nil {
-					b.Fatal(err)
-				}
-				keys[i] = fmt.Sprint("bare/", i)
-				if err := s.put(b, keys[i], content); err != nil {
-					b.Fatal(err)
-				}
-			}
+			ids, keys := s.stageBoth(b, web, size.n)
 			inTurns(b, s, size.n,
-				func(i int64) error {
-					req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, s.url+"/workspaces/"+s.workspace+"/pending-uploads/"+ids[i%concurrency]+"/content", nil)
-					if err != nil {
-						return err
-					}
-					req.Header.Set("Authorization", "Bearer "+s.token)
-					resp, err := web.Do(req)
-					if err != nil {
-						return err
-					}
-					return drain(resp.Body, size.n, resp.StatusCode)
-				},
-				func(i int64) error {
-					out, err := s.client.GetObject(b.Context(), &s3.GetObjectInput{Bucket: &s.s3.Bucket, Key: &keys[i%concurrency]})
-					if err != nil {
-						return err
-					}
-					return drain(out.Body, size.n, http.StatusOK)
-				})
+				func(i int64) error { return s.fetch(b.Context(), web, ids[i%concurrency], size.n) },
+				func(i int64) error { return s.get(b, keys[i%concurrency], size.n) })
 		})
 	}
 }

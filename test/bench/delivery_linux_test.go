@@ -3,7 +3,6 @@ package bench
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -12,15 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/molecule-ai/pendinguploads/client"
 	"github.com/molecule-ai/pendinguploads/client/inbox"
+	"github.com/molecule-ai/pendinguploads/internal/servertest"
 	"github.com/molecule-ai/pendinguploads/storage"
 )
 
@@ -88,7 +85,7 @@ func (s *service) deliver(b *testing.B, follow client.FollowConfig, spread time.
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		b.Fatal(err)
 	}
-	appeared := watchFolder(b, dir)
+	appeared := servertest.Watch(b, dir)
 	box, err := inbox.New(inbox.Config{Client: c, Dir: dir, Follow: follow, MinFree: -1})
 	if err != nil {
 		b.Fatal(err)
@@ -115,9 +112,9 @@ func (s *service) deliver(b *testing.B, follow client.FollowConfig, spread time.
 			b.Fatal(err)
 		}
 		for seen := range appeared {
-			if seen.name == name {
+			if seen.Name == name && !seen.Written {
 				if n > 0 { // the first one waits for the inbox to start
-					took = append(took, max(seen.at.Sub(answered), 0))
+					took = append(took, max(seen.At.Sub(answered), 0))
 				}
 				break
 			}
@@ -130,49 +127,4 @@ func (s *service) deliver(b *testing.B, follow client.FollowConfig, spread time.
 	b.ReportMetric(took[len(took)/2].Seconds()*1000, "p50-ms")
 	b.ReportMetric(took[len(took)*99/100].Seconds()*1000, "p99-ms")
 	b.ReportMetric(0, "ns/op") // includes the upload
-}
-
-// appearance is a name that became visible.
-type appearance struct {
-	name string
-	at   time.Time
-}
-
-// watchFolder reports the names that become visible in dir.
-func watchFolder(b *testing.B, dir string) <-chan appearance {
-	b.Helper()
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		b.Fatal(err)
-	}
-	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_CREATE|unix.IN_MOVED_TO); err != nil {
-		b.Fatal(err)
-	}
-	f := os.NewFile(uintptr(fd), "inotify") // its reads end when it is closed
-	events := make(chan appearance, 16)
-	var reading sync.WaitGroup
-	reading.Go(func() {
-		defer close(events)
-		buf := make([]byte, 64<<10)
-		for {
-			n, err := f.Read(buf)
-			if err != nil {
-				return
-			}
-			now := time.Now()
-			for rest := buf[:n]; len(rest) >= unix.SizeofInotifyEvent; {
-				length := binary.NativeEndian.Uint32(rest[12:16])
-				name := strings.TrimRight(string(rest[unix.SizeofInotifyEvent:unix.SizeofInotifyEvent+length]), "\x00")
-				rest = rest[unix.SizeofInotifyEvent+length:]
-				if !strings.HasPrefix(name, ".") {
-					events <- appearance{name, now}
-				}
-			}
-		}
-	})
-	b.Cleanup(func() {
-		_ = f.Close()
-		reading.Wait()
-	})
-	return events
 }
