@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -25,13 +27,17 @@ import (
 type badNetwork struct {
 	url   string
 	proxy *toxiproxy.Proxy
+	dealt chan struct{} // closed when every kind of trouble has been there
 	count map[string]int
 }
 
 func newBadNetwork(t *testing.T, upstream string) *badNetwork {
 	t.Helper()
 	api := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
-	n := &badNetwork{proxy: toxiproxy.NewProxy(api, "service", "127.0.0.1:0", upstream), count: map[string]int{}}
+	n := &badNetwork{
+		proxy: toxiproxy.NewProxy(api, "service", "127.0.0.1:0", upstream),
+		dealt: make(chan struct{}), count: map[string]int{},
+	}
 	if err := n.proxy.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -47,36 +53,71 @@ type trouble struct {
 	lasts      time.Duration
 }
 
-func randomTrouble(r *rand.Rand) trouble {
+// troubles are twenty of all kinds, in any order.
+func troubles(r *rand.Rand) []trouble {
 	ms := func(from, to int) time.Duration { return time.Duration(from+r.IntN(to-from)) * time.Millisecond }
-	switch n := r.IntN(20); {
-	case n < 4:
-		return trouble{"latency", map[string]any{"latency": r.IntN(80), "jitter": 20}, ms(50, 300)}
-	case n < 13:
-		return trouble{"limit_data", map[string]any{"bytes": 1 + r.IntN(512<<10)}, ms(50, 300)}
-	case n < 16:
-		return trouble{"reset_peer", map[string]any{"timeout": r.IntN(20)}, ms(20, 100)}
-	case n < 19:
-		return trouble{"bandwidth", map[string]any{"rate": 200 + r.IntN(2000)}, ms(100, 400)}
-	default: // a black hole: bytes vanish, and no end is seen
-		return trouble{"timeout", map[string]any{"timeout": 0}, ms(1500, 2500)}
+	var all []trouble
+	add := func(n int, kind string, lasts func() time.Duration, attributes func() map[string]any) {
+		for range n {
+			all = append(all, trouble{kind, attributes(), lasts()})
+		}
 	}
+	a := func(key string, value int) map[string]any { return map[string]any{key: value} }
+	add(4, "latency", func() time.Duration { return ms(50, 300) }, func() map[string]any {
+		return map[string]any{"latency": r.IntN(80), "jitter": 20}
+	})
+	// Connections end after so many bytes: in the middle of short answers, and of content.
+	add(5, "limit_data", func() time.Duration { return ms(50, 300) }, func() map[string]any { return a("bytes", 1+r.IntN(4<<10)) })
+	add(4, "limit_data", func() time.Duration { return ms(50, 300) }, func() map[string]any { return a("bytes", 1+r.IntN(512<<10)) })
+	add(3, "reset_peer", func() time.Duration { return ms(20, 100) }, func() map[string]any { return a("timeout", r.IntN(20)) })
+	add(3, "bandwidth", func() time.Duration { return ms(100, 400) }, func() map[string]any { return a("rate", 200+r.IntN(2000)) })
+	// A black hole: bytes vanish, and no end is seen.
+	add(1, "timeout", func() time.Duration { return ms(1500, 2500) }, func() map[string]any { return a("timeout", 0) })
+	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all
+}
+
+func (n *badNetwork) add(name, stream string, tr trouble) error {
+	description, err := json.Marshal(map[string]any{"name": name, "type": tr.kind, "stream": stream, "toxicity": 1, "attributes": tr.attributes})
+	if err != nil {
+		return err
+	}
+	_, err = n.proxy.Toxics.AddToxicJson(bytes.NewReader(description))
+	return err
+}
+
+// slow is a way to the server on which a file takes a while.
+func slow(t *testing.T, server string) (url string) {
+	t.Helper()
+	n := newBadNetwork(t, strings.TrimPrefix(server, "http://"))
+	for _, tr := range []trouble{
+		{kind: "latency", attributes: map[string]any{"latency": 3}},
+		{kind: "bandwidth", attributes: map[string]any{"rate": 16 << 10}}, // KB/s
+	} {
+		if err := n.add(tr.kind, "downstream", tr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n.url
 }
 
 // shake makes trouble until ctx ends, with calm in between.
 func (n *badNetwork) shake(ctx context.Context, r *rand.Rand) error {
-	for i := 0; ctx.Err() == nil; i++ {
-		tr := randomTrouble(r)
+	for i, left := 0, troubles(r); ctx.Err() == nil; i++ {
+		if len(left) == 0 {
+			if n.count["timeout"] == 1 {
+				close(n.dealt)
+			}
+			left = troubles(r)
+		}
+		tr := left[0]
+		left = left[1:]
 		stream := "downstream"
 		if r.IntN(4) == 0 {
 			stream = "upstream"
 		}
 		name := fmt.Sprintf("trouble-%d", i)
-		description, err := json.Marshal(map[string]any{"name": name, "type": tr.kind, "stream": stream, "toxicity": 1, "attributes": tr.attributes})
-		if err != nil {
-			return err
-		}
-		if _, err := n.proxy.Toxics.AddToxicJson(strings.NewReader(string(description))); err != nil {
+		if err := n.add(name, stream, tr); err != nil {
 			return err
 		}
 		n.count[tr.kind]++
@@ -87,13 +128,6 @@ func (n *badNetwork) shake(ctx context.Context, r *rand.Rand) error {
 		pause(ctx, time.Duration(r.IntN(150))*time.Millisecond)
 	}
 	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }
 
 // sizes are those of the 200 files: small, middle, and in parts.
@@ -112,10 +146,15 @@ func TestEveryFileArrivesThroughABadNetwork(t *testing.T) {
 	stack := servertest.NewStack(t)
 	server := stack.Serve(t)
 	id, token := stack.Workspace(t, "laptop")
+	db := openRows(t, stack.Database)
 	network := newBadNetwork(t, strings.TrimPrefix(server.URL, "http://"))
 	random, sent := newRandom(), newSums()
+	folder := sent.watch(t, filepath.Join(t.TempDir(), "inbox"))
 
-	behind, err := client.New(client.Config{BaseURL: network.url, Workspace: id, Token: token, Silence: time.Second})
+	counted := newAcks()
+	behind, err := client.New(client.Config{
+		BaseURL: network.url, Workspace: id, Token: token, Silence: time.Second, HTTP: &http.Client{Transport: counted},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,9 +162,8 @@ func TestEveryFileArrivesThroughABadNetwork(t *testing.T) {
 	var mu sync.Mutex
 	files, messages := map[string]int{}, map[string]int{}
 	arrived := make(chan struct{}, 1000)
-	dir := filepath.Join(t.TempDir(), "inbox")
 	box, err := inbox.New(inbox.Config{
-		Client: behind, Dir: dir, Logger: testLogger(t), MinFree: -1, Heartbeat: time.Second, DrainTimeout: time.Minute,
+		Client: behind, Dir: folder.dir, Logger: testLogger(t), MinFree: -1, Heartbeat: time.Second, DrainTimeout: time.Minute,
 		OnFile: func(f inbox.File) {
 			mu.Lock()
 			files[f.Name]++
@@ -156,6 +194,8 @@ func TestEveryFileArrivesThroughABadNetwork(t *testing.T) {
 	shaking, calm := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	var ran, shook error
+	defer running.Wait()
+	defer stop()
 	running.Go(func() { ran = box.Run(ctx) })
 	running.Go(func() { shook = network.shake(shaking, newRandom()) })
 
@@ -168,7 +208,13 @@ func TestEveryFileArrivesThroughABadNetwork(t *testing.T) {
 		for _, size := range all[:min(len(all), 1+random.IntN(8))] {
 			batch = append(batch, sent.file(random, size))
 		}
-		all = all[len(batch):]
+		if all = all[len(batch):]; len(all) == 0 {
+			select {
+			case <-network.dealt:
+			case <-time.After(time.Minute):
+				t.Fatal("the network does not make the trouble it should")
+			}
+		}
 		staged, err := direct.Upload(t.Context(), batch, client.UploadOptions{})
 		if err != nil {
 			t.Fatal(err)
@@ -177,6 +223,7 @@ func TestEveryFileArrivesThroughABadNetwork(t *testing.T) {
 			t.Fatal(err)
 		}
 		want++
+		pause(t.Context(), time.Duration(random.IntN(400))*time.Millisecond)
 	}
 	messagesSent := want - len(sizes())
 	for n := range want {
@@ -199,7 +246,9 @@ func TestEveryFileArrivesThroughABadNetwork(t *testing.T) {
 		t.Errorf("the network: %v", shook)
 	}
 
-	sent.missing(t, sent.check(t, dir), nil)
+	there := folder.end(t)
+	sent.missing(t, there, nil)
+	db.ackedOnce(t, there)
 	for name, times := range files {
 		if times != 1 {
 			t.Errorf("%s was reported %d times", name, times)
@@ -213,9 +262,7 @@ func TestEveryFileArrivesThroughABadNetwork(t *testing.T) {
 			t.Errorf("%s was handled %d times", text, times)
 		}
 	}
-	if a, u := acked(t, stack.Database); a != len(sizes()) || u != 0 {
-		t.Errorf("%d files acknowledged, %d not, want %d and 0", a, u, len(sizes()))
-	}
-	t.Logf("%d files and %d messages through %v; %d acks reached the service", len(sizes()), messagesSent, network.count,
-		strings.Count(server.Log(), `msg="upload acknowledged"`))
+	acks, reached := counted.check(t, len(sizes()), server.Log())
+	t.Logf("%d files and %d messages through %v; %d acks sent, %d answered by the service, %d of the answers arrived",
+		len(there), messagesSent, network.count, acks, reached, len(sizes()))
 }
