@@ -9,5 +9,5 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	devstack.Main(m, func() error { return goleak.Find(goleak.IgnoreCurrent()) })
+	devstack.Main(m, func() error { return goleak.Find() })
 }
