@@ -30,11 +30,18 @@ func (r *run) acknowledge(ctx context.Context, f record) error {
 		return err
 	}
 	r.step(stepAcked)
+	r.settle(f)
+	return nil
+}
+
+// settle ends the work on a file that is in the folder. It is told of before that is
+// written down: whoever dies in between is told of it again.
+func (r *run) settle(f record) {
+	r.here(f)
 	f.Stage = stageAcked
 	r.journal.note(line{File: &f})
 	r.step(stepAckJournalled)
-	r.here(f)
-	return nil
+	r.forget(f)
 }
 
 // retract removes a file that is not what was staged, to fetch it again.
@@ -50,7 +57,7 @@ func (r *run) retract(ctx context.Context, f record, cause error) error {
 			return folderError(r.cfg.Dir, err)
 		}
 	}
-	r.taken(f)
+	r.forget(f)
 	pending := f.back()
 	pending.Mismatches++
 	r.journal.note(line{File: &pending})

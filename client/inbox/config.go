@@ -66,11 +66,11 @@ type Config struct {
 	DrainTimeout time.Duration
 
 	// OnFile is told of each file that is in the folder for good, and of each that
-	// was given up: then File.Err says why. After a crash it may be told again.
+	// was given up: then File.Err says why. After a crash it may be told of one again.
 	OnFile func(File)
 
-	// OnProgress is told how many bytes of a file have arrived: 0 when a fetch
-	// begins, and a negative number when it ended without the file; the file is then
+	// OnProgress is told how many bytes of a file have arrived: when a fetch begins,
+	// those that an earlier one left, mostly 0, and a negative number when it ended without the file; the file is then
 	// fetched again later, or OnFile says why not.
 	OnProgress func(f File, done int64)
 
@@ -81,7 +81,8 @@ type Config struct {
 
 	// Handler gets the messages in order, one at a time. One that it returns nil
 	// for never comes again; one that it fails for comes again after a pause. While
-	// it runs, the feed waits. Default: messages are passed over.
+	// it runs, files that are announced behind the message are fetched, as far as 256
+	// rows and 32 MiB of them are read ahead. Default: messages are passed over.
 	Handler func(context.Context, Message) error
 
 	// HandlerAttempts is how often the handler may fail for a message within one Run

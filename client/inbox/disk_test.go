@@ -162,7 +162,7 @@ func TestAReadOnlyFolder(t *testing.T) {
 
 	mode(0o500)
 	p := startChild(t, s)
-	for p.output.Scan() {
+	for p.scan() {
 		t.Errorf("the child says %q", p.output.Text())
 	}
 	if err := p.cmd.Wait(); err == nil || !strings.Contains(p.errors.String(), dir+": permission denied") {

@@ -26,6 +26,13 @@ var (
 	errReplaced = errors.New("it was moved away")
 )
 
+// FeedError is how Run ends where the feed does: the service refuses for good, or,
+// with Follow.Once, did not answer for as long as the client has patience.
+type FeedError struct{ Err error }
+
+func (e *FeedError) Error() string { return "feed: " + e.Err.Error() }
+func (e *FeedError) Unwrap() error { return e.Err }
+
 // FolderError is a folder, or a journal, that cannot be written to for now.
 type FolderError struct {
 	Path string
@@ -106,7 +113,7 @@ func kind(err error) string {
 		return "space"
 	case errors.As(err, &answer):
 		return fmt.Sprintf("status %d", answer.Status)
-	case errors.Is(err, client.ErrCorrupt), errors.Is(err, ErrWrongSize):
+	case isDamaged(err):
 		return "content"
 	case client.Temporary(err):
 		return "network"

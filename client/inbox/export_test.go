@@ -5,7 +5,7 @@ import "time"
 // The points that a process may be killed at, but for stepLinked, which only
 // disks without a better call come by.
 var Steps = []string{
-	stepRowJournalled, stepTempCreated, stepBytesWritten, stepFileSynced, stepPlacingJournalled, stepRenamed, stepFolderSynced,
+	stepRowJournalled, stepTempCreated, stepTagJournalled, stepBytesWritten, stepFileSynced, stepPlacingJournalled, stepRenamed, stepFolderSynced,
 	stepPlacedJournalled, stepAcked, stepAckJournalled, stepCursorJournalled, stepDraining, stepBeforeHandler, stepAfterHandler, stepHandledJournalled,
 	stepCompactionWritten, stepCompactionRenamed,
 }
@@ -35,6 +35,10 @@ func (in *Inbox) LinkOnly() { in.linkOnly = true }
 
 // Pause sets how long is waited before something that failed is tried again.
 func (in *Inbox) Pause(first, longest time.Duration) { in.firstPause, in.longestPause = first, longest }
+
+// DamagedPause sets how long is waited after content came that is not what was
+// announced.
+func (in *Inbox) DamagedPause(d time.Duration) { in.damagedPause = d }
 
 // ReportEvery sets the time between two acks of the feed.
 func (in *Inbox) ReportEvery(d time.Duration) { in.reportEvery = d }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -25,53 +26,59 @@ const largestSize = 1 << 50
 const longestDrain = 24 * time.Hour
 
 // follow works through the feed, row by row.
-func (r *run) follow(ctx context.Context) error {
-	cfg := r.cfg.Follow
-	reset, trouble := cfg.Reset, cfg.Trouble
-	r.journal.view(func(s *state) { cfg.After = s.cursor })
-	cfg.Reset = func() {
-		r.journal.note(line{Reset: true})
-		if reset != nil {
-			reset()
+func (r *run) follow(parent context.Context) error {
+	ctx, cancel := context.WithCancel(parent)
+	ahead := newAhead()
+	var reading sync.WaitGroup
+	reading.Go(func() { r.read(ctx, ahead) })
+	defer reading.Wait()
+	defer cancel()
+	for e := range ahead.entries {
+		if parent.Err() != nil {
+			break
 		}
-	}
-	cfg.Trouble = func(err error) {
-		if err != nil {
-			r.troubles.report(ctx, "feed", fmt.Errorf("feed: %w", err))
-		} else {
-			r.troubles.solved(ctx, "feed")
-		}
-		if trouble != nil {
-			trouble(err)
-		}
-	}
-	for row, err := range r.cfg.Client.Follow(ctx, cfg) {
-		if err != nil {
+		if err := r.turn(ctx, e); err != nil {
 			return err
 		}
-		if err := r.row(ctx, row); err != nil {
-			return err
-		}
+		ahead.bytes.Release(e.weight)
+	}
+	if parent.Err() != nil {
+		return context.Cause(parent)
 	}
 	return nil
 }
 
-// row does what a row asks for, and moves the cursor behind it.
-func (r *run) row(ctx context.Context, row wire.Activity) error {
+// turn is an entry's turn.
+func (r *run) turn(ctx context.Context, e entry) error {
 	switch {
-	case method(row) == wire.MethodChatUpload:
-		r.announce(ctx, row)
+	case e.err != nil:
+		return e.err
+	case e.reset:
+		r.journal.note(line{Reset: true})
 		return nil
-	case r.cfg.Handler == nil, r.isOwn(row), r.wasHandled(row):
-		r.pass(row)
+	case e.old:
+		r.pass(e.row)
 		return nil
 	}
-	return r.deliver(ctx, row)
+	return r.row(ctx, e)
 }
+
+// row does what a row asks for, and moves the cursor behind it.
+func (r *run) row(ctx context.Context, e entry) error {
+	switch {
+	case method(e.row) == wire.MethodChatUpload, r.cfg.Handler == nil, r.isOwn(e.row), r.wasHandled(e.row):
+		r.pass(e.row)
+		return nil
+	}
+	return r.deliver(ctx, e)
+}
+
+// moved is the line that moves the cursor behind a row.
+func moved(row wire.Activity) line { return line{Row: row.ID, Seq: row.Seq, At: rowTime(row)} }
 
 // pass moves the cursor alone.
 func (r *run) pass(row wire.Activity) {
-	r.journal.note(line{Row: row.ID, Seq: row.Seq})
+	r.journal.note(moved(row))
 	r.step(stepCursorJournalled)
 }
 
@@ -95,25 +102,24 @@ func (r *run) wasHandled(row wire.Activity) (handled bool) {
 	return handled
 }
 
-// announce puts an upload row's file on the list. The list and the cursor are one
-// line of the journal.
-func (r *run) announce(ctx context.Context, row wire.Activity) {
+// announce puts an upload row's file on the list, before the row's turn comes. In
+// the journal the list comes before the cursor: a file that a cursor lies behind is
+// on it.
+func (r *run) announce(ctx context.Context, row wire.Activity, number int64) {
 	f, err := manifest(r.cfg.Client.Workspace(), row)
 	if err != nil {
 		r.troubles.mention(ctx, fmt.Errorf("row %s announces a file that cannot be read from it: %w", row.ID, err))
-		r.pass(row)
 		return
 	}
 	var known bool
 	r.journal.view(func(s *state) { known = s.files[f.ID] != nil || s.done.has(f.ID) })
 	if known {
-		r.pass(row)
 		return
 	}
-	r.journal.note(line{File: &f, Row: row.ID, Seq: row.Seq})
+	r.journal.note(line{File: &f})
 	r.step(stepRowJournalled)
 	r.log.LogAttrs(ctx, slog.LevelDebug, "file announced", slog.String("file_id", f.ID.String()), slog.Int64("size", f.Size))
-	r.queue.add(f.ID)
+	r.queue.add(f.ID, number)
 }
 
 // manifest reads an upload row.
@@ -139,8 +145,9 @@ func manifest(ws storage.WorkspaceID, row wire.Activity) (record, error) {
 }
 
 // deliver hands a row over once its files have been tried.
-func (r *run) deliver(ctx context.Context, row wire.Activity) error {
-	r.drain(ctx)
+func (r *run) deliver(ctx context.Context, e entry) error {
+	row := e.row
+	r.drain(ctx, e.number)
 	key := "message " + row.ID
 	pause := &backoff.ExponentialBackOff{
 		InitialInterval: r.firstPause, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: r.longestPause,
@@ -178,7 +185,9 @@ func (r *run) handled(ctx context.Context, row wire.Activity) error {
 	pause := &backoff.ExponentialBackOff{
 		InitialInterval: r.firstPause, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: r.longestPause,
 	}
-	err := r.commit(ctx, line{Row: row.ID, Seq: row.Seq, Handled: true})
+	done := moved(row)
+	done.Handled = true
+	err := r.commit(ctx, done)
 	for err != nil {
 		r.troubles.report(ctx, "folder "+r.cfg.Journal, err)
 		if err := sleep(ctx, pause.NextBackOff()); err != nil {
@@ -190,10 +199,10 @@ func (r *run) handled(ctx context.Context, row wire.Activity) error {
 	return nil
 }
 
-// drain waits until every file announced so far was tried, for as long as such
-// files may take.
-func (r *run) drain(ctx context.Context) {
-	attempts := r.queue.attempts()
+// drain waits until every file announced before a row was tried, for as long as
+// such files may take.
+func (r *run) drain(ctx context.Context, number int64) {
+	attempts := r.queue.attempts(number)
 	r.step(stepDraining)
 	var bytes int64
 	for id := range attempts {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -80,6 +81,53 @@ func (f *folder) createTemp(name string) (*os.File, error) {
 	return nil, fs.ErrExist
 }
 
+// openPart opens the beginning of a file, for at most so many bytes, behind which
+// it is cut off; negative: all of them. The digest is that of the bytes. What is
+// not a file of its own under the name is not opened: fs.ErrNotExist.
+func (f *folder) openPart(name string, most int64) (_ *os.File, size int64, sum hash.Hash, err error) {
+	info, err := f.root.Lstat(name)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
+	}
+	file, err := f.root.OpenFile(name, os.O_RDWR|noFollow, 0)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = file.Close()
+		}
+	}()
+	opened, err := file.Stat()
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	if !os.SameFile(info, opened) {
+		return nil, 0, nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
+	}
+	size = opened.Size()
+	if most >= 0 {
+		size = min(size, most)
+	}
+	sum = sha256.New()
+	if _, err := io.CopyN(sum, file, size); err != nil {
+		return nil, 0, nil, err
+	}
+	return file, size, sum, file.Truncate(size)
+}
+
+// partSize is how many bytes a temporary file has.
+func (f *folder) partSize(name string) int64 {
+	info, err := f.root.Lstat(name)
+	if err != nil || !info.Mode().IsRegular() {
+		return 0
+	}
+	return info.Size()
+}
+
 func (f *folder) remove(name string) error {
 	if err := f.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -142,14 +190,14 @@ func (f *folder) received(name string) (client.Received, error) {
 	return got, nil
 }
 
-// clean removes what an earlier run left half written.
-func (f *folder) clean() error {
+// clean removes what an earlier run left half written, but for the names to keep.
+func (f *folder) clean(keep map[string]bool) error {
 	names, err := f.dir.Readdirnames(-1)
 	if err != nil {
 		return folderError(f.path, err)
 	}
 	for _, name := range names {
-		if isTemp(name) {
+		if isTemp(name) && !keep[name] {
 			if err := f.remove(name); err != nil {
 				return folderError(f.path, err)
 			}

@@ -223,6 +223,7 @@ func TestTwoInboxesOfOneWorkspace(t *testing.T) {
 	}
 }
 
+// Nothing that is to be seen, and nothing acked: what came is gone on with.
 func TestStoppingLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	u := newWorld(t).user(t)
@@ -249,7 +250,9 @@ func TestStoppingLeavesNothingBehind(t *testing.T) {
 	if err := in.Run(ctx); err != nil {
 		t.Errorf("a stop is %v", err)
 	}
-	wantFolder(t, dir, listing{})
+	if got := visible(t, dir); len(got) != 0 || u.unacked() != 1 {
+		t.Errorf("the folder shows %v, %d not acked", got, u.unacked())
+	}
 	if files, _, troubles := e.snapshot(); len(files)+len(troubles) > 0 {
 		t.Errorf("told of %v, %v", files, troubles)
 	}

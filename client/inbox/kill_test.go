@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -135,6 +136,7 @@ type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	output *bufio.Scanner
+	files  map[string]bool // that it told of
 	input  io.WriteCloser
 	errors strings.Builder
 }
@@ -149,7 +151,7 @@ func startChild(t *testing.T, s childSettings) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, cmd: exec.CommandContext(context.WithoutCancel(t.Context()), self)}
+	p := &process{t: t, files: map[string]bool{}, cmd: exec.CommandContext(context.WithoutCancel(t.Context()), self)}
 	p.cmd.Env = append(os.Environ(), childVariable+"="+string(text))
 	p.cmd.Stderr = &p.errors
 	stdout, err := p.cmd.StdoutPipe()
@@ -169,11 +171,22 @@ func startChild(t *testing.T, s childSettings) *process {
 	return p
 }
 
+// scan reads a line of the output.
+func (p *process) scan() bool {
+	if !p.output.Scan() {
+		return false
+	}
+	p.t.Logf("child: %s", p.output.Text())
+	if name, ok := strings.CutPrefix(p.output.Text(), "file "); ok {
+		p.files[name] = true
+	}
+	return true
+}
+
 // line waits for a line of the output that begins so.
 func (p *process) line(prefix string) string {
 	p.t.Helper()
-	for p.output.Scan() {
-		p.t.Logf("child: %s", p.output.Text())
+	for p.scan() {
 		if strings.HasPrefix(p.output.Text(), prefix) {
 			return p.output.Text()
 		}
@@ -194,8 +207,7 @@ func (p *process) kill() {
 // end waits for a clean end.
 func (p *process) end() {
 	p.t.Helper()
-	for p.output.Scan() {
-		p.t.Logf("child: %s", p.output.Text())
+	for p.scan() {
 	}
 	if err := p.cmd.Wait(); err != nil {
 		p.t.Fatalf("the child ended with %v: %s", err, p.errors.String())
@@ -262,7 +274,16 @@ func testKilledAt(t *testing.T, u *user, s childSettings) {
 
 	killedIn := s.Step
 	s.Step = ""
-	startChild(t, s).end()
+	next := startChild(t, s)
+	next.end()
+	told := map[string]bool{}
+	for name := range visible(t, s.Dir) {
+		told[name+" <nil>"] = true
+	}
+	maps.Copy(next.files, p.files)
+	if diff := cmp.Diff(told, next.files); diff != "" {
+		t.Errorf("the runs together told of other files (-want +got):\n%s", diff)
+	}
 	if diff := cmp.Diff(want, visible(t, s.Dir).digests()); diff != "" {
 		t.Errorf("the folder differs (-want +got):\n%s", diff)
 	}

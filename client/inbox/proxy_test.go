@@ -2,8 +2,10 @@ package inbox_test
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -57,3 +59,22 @@ func (f *flipping) Write(p []byte) (int, error) {
 }
 
 func (f *flipping) Unwrap() http.ResponseWriter { return f.ResponseWriter }
+
+// noNumbers answers as a service whose rows have no numbers, and which may have no
+// content for now.
+func noNumbers(noContent bool) func(http.ResponseWriter, *http.Request, http.Handler) {
+	number := regexp.MustCompile(`,"seq":\d+`)
+	return func(w http.ResponseWriter, r *http.Request, service http.Handler) {
+		switch {
+		case isContent(r) && noContent, isStream(r):
+			w.WriteHeader(http.StatusBadGateway)
+		case strings.HasSuffix(r.URL.Path, "/activity"):
+			answer := httptest.NewRecorder()
+			service.ServeHTTP(answer, r)
+			w.WriteHeader(answer.Code)
+			_, _ = w.Write(number.ReplaceAll(answer.Body.Bytes(), nil))
+		default:
+			service.ServeHTTP(w, r)
+		}
+	}
+}

@@ -29,6 +29,7 @@ type queue struct {
 // job is a file to work on.
 type job struct {
 	id      storage.FileID
+	number  int64         // of the row that announced it
 	attempt chan struct{} // closed when the attempt has ended; nil while it waits for its time
 	pause   *backoff.ExponentialBackOff
 	timer   *time.Timer
@@ -39,13 +40,13 @@ func newQueue(limit int, tune tuning, work func(storage.FileID) (time.Duration, 
 }
 
 // add puts a file at the end, unless it is there already.
-func (q *queue) add(id storage.FileID) {
+func (q *queue) add(id storage.FileID, number int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.jobs[id] != nil || q.stopped {
 		return
 	}
-	j := &job{id: id, pause: &backoff.ExponentialBackOff{
+	j := &job{id: id, number: number, pause: &backoff.ExponentialBackOff{
 		InitialInterval: q.tune.firstPause, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: q.tune.longestPause,
 	}}
 	q.jobs[id] = j
@@ -101,13 +102,14 @@ func (q *queue) wake() {
 	}
 }
 
-// attempts is the ends of the attempts that are under way or about to be.
-func (q *queue) attempts() map[storage.FileID]<-chan struct{} {
+// attempts is the ends of the attempts that are under way or about to be, for
+// files that were announced before the row of that number.
+func (q *queue) attempts(before int64) map[storage.FileID]<-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	all := map[storage.FileID]<-chan struct{}{}
 	for id, j := range q.jobs {
-		if j.attempt != nil {
+		if j.attempt != nil && j.number < before {
 			all[id] = j.attempt
 		}
 	}

@@ -26,16 +26,40 @@ func (r *run) receive(ctx context.Context, f record) error {
 		return err
 	}
 	defer share.end()
-	r.progress(f, 0)
 	err = r.fetch(ctx, folder, f, share)
 	if err != nil {
 		r.progress(f, -1)
 	}
-	if errors.Is(err, client.ErrNotFound) || errors.Is(err, client.ErrTooLarge) {
+	switch {
+	case errors.Is(err, client.ErrNotFound), errors.Is(err, client.ErrTooLarge):
 		r.giveUp(ctx, f, err)
 		return nil
+	case isDamaged(err):
+		return r.damaged(ctx, f, err)
 	}
 	return err
+}
+
+// mostDamaged is how often content may come that is not what was announced before
+// the file is given up.
+const mostDamaged = 5
+
+// isDamaged reports content that is not what was announced.
+func isDamaged(err error) bool {
+	return errors.Is(err, client.ErrCorrupt) || errors.Is(err, ErrWrongSize)
+}
+
+// damaged counts what it cost to fetch such content: somebody else's store has to
+// be put right, and it may be large.
+func (r *run) damaged(ctx context.Context, f record, cause error) error {
+	f.ETag = ""
+	f.Damaged++
+	if f.Damaged >= mostDamaged {
+		r.giveUp(ctx, f, fmt.Errorf("given up after %d times: %w", f.Damaged, cause))
+		return nil
+	}
+	r.journal.note(line{File: &f})
+	return cause
 }
 
 // claim checks the free space before a byte is fetched.
@@ -47,32 +71,70 @@ func (r *run) claim(folder *folder, f record) (*claim, error) {
 	if !known {
 		return r.room.unbounded(), nil
 	}
-	share, ok := r.room.claim(f.Size, free, r.cfg.MinFree)
+	need := f.Size
+	if f.ETag != "" {
+		need = max(need-folder.partSize(tempName(f.ID)), 0)
+	}
+	share, ok := r.room.claim(need, free, r.cfg.MinFree)
 	if !ok {
-		return nil, &SpaceError{ID: f.ID, Name: f.Name, Need: f.Size + r.cfg.MinFree, Free: free}
+		return nil, &SpaceError{ID: f.ID, Name: f.Name, Need: need + r.cfg.MinFree, Free: free}
 	}
 	return share, nil
 }
 
-// fetch leaves nothing but the placed file behind.
+// fetch leaves the placed file behind, or the beginning of it to go on with.
 func (r *run) fetch(ctx context.Context, folder *folder, f record, share *claim) error {
 	temp := tempName(f.ID)
-	file, err := folder.createTemp(temp)
+	file, from, err := r.openTemp(folder, f)
 	if err != nil {
 		return r.diskError(folder, f, err)
 	}
 	r.step(stepTempCreated)
 	r.folderWorks(ctx)
-	got, err := r.download(ctx, folder, file, f, share)
+	got, err := r.download(ctx, folder, file, from, f, share)
 	if err == nil {
-		f.Bytes, f.SHA256 = got.Size, hex.EncodeToString(got.SHA256[:])
+		f.ETag, f.Bytes, f.SHA256 = "", got.Size, hex.EncodeToString(got.SHA256[:])
 		err = r.place(ctx, folder, temp, f)
 	}
-	if err != nil {
+	if err != nil && (!isResumable(err) || folder.partSize(temp) == 0) {
 		// Its folder may be read-only, or gone; then the next start removes it.
 		_ = folder.remove(temp)
 	}
 	return err
+}
+
+// isResumable reports a fetch that can go on where it ended: neither the disk is in
+// trouble, which what lies there may need, nor the content.
+func isResumable(err error) bool {
+	var folder *FolderError
+	var space *SpaceError
+	return !errors.As(err, &folder) && !errors.As(err, &space) && !isDamaged(err) &&
+		!errors.Is(err, client.ErrNotFound) && !errors.Is(err, client.ErrTooLarge)
+}
+
+// openTemp opens the file that the content goes into, behind what an earlier
+// attempt left of it. What the power took from that shows in the digest of the
+// whole.
+func (r *run) openTemp(folder *folder, f record) (*os.File, client.Partial, error) {
+	name := tempName(f.ID)
+	if f.ETag != "" {
+		most := int64(-1)
+		if f.Size > 0 {
+			most = f.Size - 1 // with nothing left to ask for, nobody would say what it belongs to
+		}
+		if file, size, sum, err := folder.openPart(name, most); err == nil {
+			return file, client.Partial{Offset: size, ETag: f.ETag, Sum: sum}, nil
+		}
+	}
+	file, err := folder.createTemp(name)
+	return file, client.Partial{}, err
+}
+
+// began keeps what an attempt after this one needs to go on.
+func (r *run) began(f record, etag string) {
+	f.ETag = etag
+	r.journal.note(line{File: &f})
+	r.step(stepTagJournalled)
 }
 
 // folderWorks ends the folder's trouble, and the pauses of the files that wait for
@@ -96,7 +158,7 @@ func (r *run) diskError(folder *folder, f record, err error) error {
 }
 
 // download writes the content to the disk.
-func (r *run) download(ctx context.Context, folder *folder, file *os.File, f record, share *claim) (got client.Fetched, err error) {
+func (r *run) download(ctx context.Context, folder *folder, file *os.File, from client.Partial, f record, share *claim) (got client.Fetched, err error) {
 	defer func() {
 		if closed := file.Close(); err == nil && closed != nil {
 			err = r.diskError(folder, f, closed)
@@ -107,7 +169,12 @@ func (r *run) download(ctx context.Context, folder *folder, file *os.File, f rec
 	if f.Size > 0 {
 		most = f.Size // what the disk has room for
 	}
-	got, err = r.cfg.Client.Fetch(ctx, f.ID, to, client.FetchOptions{MaxBytes: most, Progress: func(done, _ int64) { r.progress(f, done) }})
+	r.progress(f, from.Offset)
+	got, err = r.cfg.Client.Fetch(ctx, f.ID, to, client.FetchOptions{
+		MaxBytes: most, From: from,
+		Began:    func(etag string) { r.began(f, etag) },
+		Progress: func(done, _ int64) { r.progress(f, done) },
+	})
 	switch {
 	case to.err != nil:
 		return got, r.diskError(folder, f, to.err)

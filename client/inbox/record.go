@@ -43,10 +43,12 @@ type record struct {
 	Seen  time.Time      `json:"seen"` // by this machine's clock
 	Stage stage          `json:"stage"`
 
-	As         string `json:"as,omitempty"` // name in the folder
+	ETag       string `json:"etag,omitempty"` // of the content that a temporary file has the beginning of, where there is one
+	As         string `json:"as,omitempty"`   // name in the folder
 	Bytes      int64  `json:"bytes,omitempty"`
 	SHA256     string `json:"sha256,omitempty"`
 	Mismatches int    `json:"mismatches,omitempty"` // times that the service refused the content
+	Damaged    int    `json:"damaged,omitempty"`    // times that what came was not what was announced
 	Why        string `json:"why,omitempty"`        // it was given up
 }
 
@@ -60,6 +62,6 @@ func (r record) received() client.Received {
 
 // back is the record as it was before the file was fetched.
 func (r record) back() record {
-	r.Stage, r.As, r.Bytes, r.SHA256 = stagePending, "", 0, ""
+	r.Stage, r.ETag, r.As, r.Bytes, r.SHA256 = stagePending, "", "", 0, ""
 	return r
 }

@@ -19,7 +19,8 @@ type reported struct {
 	unknown bool // the service does not have the route
 }
 
-// reports acks the feed now and then, so that the service can prune it.
+// reports acks the feed now and then, so that the service can prune it, and saves
+// the journal.
 func (r *run) reports(ctx context.Context) {
 	tick := time.NewTicker(r.reportEvery)
 	defer tick.Stop()
@@ -38,7 +39,13 @@ func (r *run) reports(ctx context.Context) {
 func (r *run) report(ctx context.Context, limit time.Duration) {
 	var seq int64
 	r.journal.view(func(s *state) { seq = s.consumed() })
-	if r.reported.unknown || seq <= r.reported.seq || r.journal.flush() != nil {
+	// Whether there is something to say or not, this is when the journal of an inbox
+	// that has nothing else to wait for gets to the disk, and is written anew.
+	if err := r.flush(ctx); err != nil {
+		r.troubles.report(ctx, "folder "+r.cfg.Journal, err)
+		return
+	}
+	if r.reported.unknown || seq <= 0 || seq == r.reported.seq {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)

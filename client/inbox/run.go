@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -16,7 +17,7 @@ import (
 // Run receives until ctx ends, which is not an error, or, with Follow.Once, until
 // there is nothing more: ErrUnfinished if files had to be left. It ends early
 // where the service refuses for good (client.ErrUnauthorized; client.ErrNotFound:
-// there is no such workspace), where another inbox has the journal or the folder
+// there is no such workspace; a FeedError), where another inbox has the journal or the folder
 // (ErrInUse), and where one of them cannot be used at the start. Everything else
 // is told to OnTrouble and tried again.
 func (in *Inbox) Run(ctx context.Context) error {
@@ -75,7 +76,28 @@ func (in *Inbox) open() (_ *run, err error) {
 	if r.journal, err = openJournal(in.cfg.Journal, in.cfg.Client.Workspace(), in.tuning); err != nil {
 		return nil, err
 	}
+	if err := r.clean(); err != nil {
+		return nil, errors.Join(err, r.journal.close())
+	}
 	return r, nil
+}
+
+// clean leaves those temporary files alone that fetches go on with.
+func (r *run) clean() error {
+	keep := map[string]bool{}
+	r.journal.view(func(s *state) {
+		for id, f := range s.files {
+			if f.Stage == stagePending && f.ETag != "" {
+				keep[tempName(id)] = true
+			}
+		}
+	})
+	f, err := r.openFolder()
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	return f.clean(keep)
 }
 
 // prepareFolder wants a folder that can be written to, and nobody else in it.
@@ -85,9 +107,6 @@ func (r *run) prepareFolder() error {
 		return err
 	}
 	defer f.close()
-	if err := f.clean(); err != nil {
-		return err
-	}
 	const probe = tempPrefix + "probe" + tempSuffix
 	file, err := f.createTemp(probe)
 	switch {
@@ -195,14 +214,14 @@ func (r *run) resume() {
 		}
 	})
 	for _, id := range open {
-		r.queue.add(id)
+		r.queue.add(id, 0)
 	}
 }
 
 // finish waits, at the end of a feed that is not waited for, until each file was
 // tried.
 func (r *run) finish(ctx context.Context) error {
-	for _, attempt := range r.queue.attempts() {
+	for _, attempt := range r.queue.attempts(math.MaxInt64) {
 		select {
 		case <-attempt:
 		case <-ctx.Done():

@@ -338,6 +338,57 @@ func TestLargeAndOldFilesAreGivenUp(t *testing.T) {
 	})
 }
 
+// Content that is damaged at its source is not fetched for ever.
+func TestDamagedContentIsGivenUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for name, damage := range map[string]struct {
+		want  error
+		proxy func(w http.ResponseWriter, r *http.Request, service http.Handler)
+	}{
+		"another size": {inbox.ErrWrongSize, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			_, _ = io.WriteString(w, "short")
+		}},
+		"another digest": {client.ErrCorrupt, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			w.Header().Set("ETag", `"`+digest(nil)+`"`)
+			_, _ = w.Write(content(100, 2))
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := w.user(t)
+			dir := inboxDir(t)
+			u.upload(blobFile{"a", content(100, 1)})
+			proxy := w.through(t, func(w http.ResponseWriter, r *http.Request, service http.Handler) {
+				if isContent(r) {
+					damage.proxy(w, r, service)
+					return
+				}
+				service.ServeHTTP(w, r)
+			})
+			// Two runs that end are two of five times.
+			for range 2 {
+				in, e := u.inbox(dir, once, u.via(proxy))
+				if err := in.Run(t.Context()); !errors.Is(err, inbox.ErrUnfinished) || !errors.Is(err, damage.want) || len(e.files) != 0 {
+					t.Fatalf("Run ended with %v, told of %+v", err, e.files)
+				}
+			}
+			in, e := u.inbox(dir, u.via(proxy))
+			in.DamagedPause(time.Millisecond)
+			stop := start(t, in)
+			e.until("it is given up", func() bool { return len(e.files) == 1 })
+			stop()
+			if err := e.files[0].Err; !errors.Is(err, damage.want) || !strings.Contains(err.Error(), "after 5 times") {
+				t.Errorf("given up with %v", err)
+			}
+			wantFolder(t, dir, listing{})
+			if u.unacked() != 1 {
+				t.Error("the file was acked")
+			}
+		})
+	}
+}
+
 func TestContentOfAnotherSizeIsNotPlaced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -3,6 +3,7 @@ package inbox
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/molecule-ai/pendinguploads/storage"
 )
@@ -21,10 +22,12 @@ type line struct {
 	Version   int                  `json:"v,omitempty"` // first line alone
 	Workspace *storage.WorkspaceID `json:"workspace,omitempty"`
 
-	Reset   bool             `json:"reset,omitempty"` // the cursor is none
-	File    *record          `json:"file,omitempty"`  // what is now known of it
-	Row     string           `json:"row,omitempty"`   // the cursor is this row
-	Seq     int64            `json:"seq,omitempty"`   // its number
+	Reset   bool             `json:"reset,omitempty"` // the feed does not know the cursor
+	Mark    *mark            `json:"mark,omitempty"`
+	File    *record          `json:"file,omitempty"` // what is now known of it
+	Row     string           `json:"row,omitempty"`  // the cursor is this row
+	Seq     int64            `json:"seq,omitempty"`  // its number
+	At      time.Time        `json:"at,omitzero"`    // its time
 	Handled bool             `json:"handled,omitempty"`
 	Done    []storage.FileID `json:"done,omitempty"` // files of which no more is known
 	Past    []string         `json:"past,omitempty"` // rows that were handled
@@ -34,6 +37,7 @@ type line struct {
 type state struct {
 	cursor string
 	seq    int64 // of the cursor's row; 0: unknown
+	mark   mark
 
 	files map[storage.FileID]*known
 	uris  map[string]storage.FileID
@@ -58,13 +62,19 @@ func newState() state {
 
 func (s *state) apply(l line) {
 	if l.Reset {
-		s.cursor, s.seq = "", 0
+		// The cursor stays: should the process die before the feed has another one, the
+		// next is told again that it is gone, and asks for as much.
+		s.seq = 0
+	}
+	if l.Mark != nil {
+		s.mark = *l.Mark
 	}
 	if l.File != nil {
 		s.set(*l.File)
 	}
 	if l.Row != "" {
 		s.cursor, s.seq = l.Row, l.Seq
+		s.mark.pass(l.Seq, l.At)
 		if l.Handled {
 			s.past.add(l.Row)
 		}
@@ -114,7 +124,8 @@ func (s *state) byURI(uri string) (record, bool) {
 	return f.record, true
 }
 
-// unfinished is the ids of files with something left to do, in the feed's order.
+// unfinished is the ids of files with something left to do, in the feed's order;
+// those of a feed without numbers in the order they were seen in.
 func (s *state) unfinished() []storage.FileID {
 	var open []record
 	for _, f := range s.files {
@@ -122,7 +133,7 @@ func (s *state) unfinished() []storage.FileID {
 			open = append(open, f.record)
 		}
 	}
-	slices.SortFunc(open, func(a, b record) int { return cmp.Compare(a.Seq, b.Seq) })
+	slices.SortFunc(open, func(a, b record) int { return cmp.Or(cmp.Compare(a.Seq, b.Seq), a.Seen.Compare(b.Seen)) })
 	ids := make([]storage.FileID, len(open))
 	for i, r := range open {
 		ids[i] = r.ID
@@ -158,6 +169,9 @@ func (s *state) lines() []line {
 	slices.SortFunc(files, func(a, b *known) int { return cmp.Compare(a.used, b.used) })
 	for _, f := range files {
 		all = append(all, line{File: &f.record})
+	}
+	if s.mark.Seq > 0 {
+		all = append(all, line{Mark: &s.mark})
 	}
 	if s.cursor != "" {
 		all = append(all, line{Row: s.cursor, Seq: s.seq})

@@ -5,6 +5,7 @@ import "time"
 // Points between which a process may be killed. Tests stop there.
 const (
 	stepTempCreated       = "temp created"
+	stepTagJournalled     = "tag journalled"
 	stepBytesWritten      = "bytes written"
 	stepFileSynced        = "file synced"
 	stepPlacingJournalled = "placing journalled"
@@ -31,6 +32,7 @@ type tuning struct {
 	journalBytes int64         // bytes after which it is
 	firstPause   time.Duration // before something that failed is tried again
 	longestPause time.Duration // with half as much more or less
+	damagedPause time.Duration // before a file that came damaged is fetched again; doubles
 	reportEvery  time.Duration // time between two acks of the feed
 	expiry       time.Duration // age at which a file is given up: no service keeps one for longer
 	linkOnly     bool          // do without renameat2
@@ -41,6 +43,6 @@ func newTuning() tuning {
 		step:         func(string) {},
 		journalLines: 1000, journalBytes: 1 << 20,
 		firstPause: time.Second, longestPause: 40 * time.Second,
-		reportEvery: 10 * time.Second, expiry: 7 * 24 * time.Hour,
+		damagedPause: time.Minute, reportEvery: 10 * time.Second, expiry: 7 * 24 * time.Hour,
 	}
 }

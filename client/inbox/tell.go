@@ -43,19 +43,18 @@ func (r *run) tellFile(f File) {
 func (r *run) here(f record) {
 	r.telling.Lock()
 	defer r.telling.Unlock()
-	told := r.announced[f.ID]
-	if f.Stage.finished() {
-		delete(r.announced, f.ID)
-	} else {
-		r.announced[f.ID] = true
+	if r.announced[f.ID] {
+		return
 	}
-	if !told && r.cfg.OnFile != nil {
+	r.announced[f.ID] = true
+	if r.cfg.OnFile != nil {
 		r.cfg.OnFile(r.file(f))
 	}
 }
 
-// taken forgets that a file was told of: it is gone from the folder.
-func (r *run) taken(f record) {
+// forget forgets that a file was told of: nothing more comes of it, or it is gone
+// from the folder.
+func (r *run) forget(f record) {
 	r.telling.Lock()
 	defer r.telling.Unlock()
 	delete(r.announced, f.ID)

@@ -40,6 +40,9 @@ func (r *run) work(ctx context.Context, id storage.FileID) (after time.Duration,
 	if answer := new(client.Error); errors.As(err, &answer) {
 		after = answer.RetryAfter
 	}
+	if f, ok := r.journal.fileOf(id); ok && isDamaged(err) {
+		after = r.damagedPause << max(f.Damaged-1, 0)
+	}
 	return after, true
 }
 
@@ -73,13 +76,15 @@ func (r *run) expired(ctx context.Context, id storage.FileID, cause error) bool 
 		return false
 	}
 	if f.Stage == stagePlaced {
-		f.Stage = stageAcked
-		r.journal.note(line{File: &f})
-		r.here(f)
+		r.settle(f)
 		return true
 	}
 	if f.Stage == stagePlacing {
 		r.names.free(f.As)
+	}
+	if folder, err := r.openFolder(); err == nil {
+		_ = folder.remove(tempName(id)) // else the next start does
+		folder.close()
 	}
 	r.giveUp(ctx, f, fmt.Errorf("%w: %w", ErrExpired, cause))
 	return true

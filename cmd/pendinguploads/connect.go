@@ -125,15 +125,16 @@ func (c *connection) connect(con console) (*client.Client, error) {
 
 // connectAsUser is connect for what a user of the workspace does rather than the
 // workspace itself: the administrator's token comes first if the profile has it.
-func (c *connection) connectAsUser(con console) (*client.Client, error) {
+func (c *connection) connectAsUser(con console) (*client.Client, profile.Target, error) {
 	t, _, err := c.target(con)
 	if err != nil {
-		return nil, err
+		return nil, t, err
 	}
 	if t.AdminToken != "" {
 		t.Token = t.AdminToken
 	}
-	return c.withToken(con, t)
+	cl, err := c.withToken(con, t)
+	return cl, t, err
 }
 
 func (c *connection) withToken(con console, t profile.Target) (*client.Client, error) {

@@ -55,6 +55,12 @@ func TestDeployedFilesAreWellFormed(t *testing.T) {
 			t.Errorf("%s does not start the inbox:\n%s", name, text)
 		}
 	}
+	for line := range strings.Lines(unit) {
+		// A home folder's name may have a blank in it.
+		if name, value, _ := strings.Cut(line, "="); (name == "Environment" || name == "ExecStart") && !strings.HasPrefix(value, `"`) {
+			t.Errorf("unit: %s is not quoted: %s", name, line)
+		}
+	}
 	section := ""
 	for i, line := range lines(unit) {
 		switch {

@@ -15,7 +15,7 @@ const (
 	exitUnauthorized = 3  // the service does not accept the token
 	exitRefused      = 4  // empty or too large; for upload, before a byte was sent wherever that can be known
 	exitPartly       = 5  // some of it was done
-	exitTemporary    = 75 // the service could not be reached or was busy: the same again later may work (sysexits.h)
+	exitTemporary    = 75 // the service could not be reached or was busy: the same again later may work, and does nothing twice (sysexits.h)
 )
 
 // exitError is an error with the exit code it leads to.

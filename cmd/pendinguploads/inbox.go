@@ -21,7 +21,8 @@ type inboxCmd struct {
 	Exec          string        `help:"Command to run for each message, by the shell, with the paths of its files as arguments and the message as JSON on standard input. One that fails is run again." placeholder:"COMMAND"`
 	Attempts      int           `default:"10" help:"How often the command may fail for a message before it is skipped; negative: for ever."`
 	JSON          bool          `name:"json" help:"Print each file and message as one JSON object a line."`
-	Name          string        `help:"What the workspace calls itself. Default: its id." placeholder:"NAME"`
+	Name          string        `help:"What the workspace calls itself where it registers. Default: its id." placeholder:"NAME"`
+	Register      bool          `help:"Register a workspace that has a token too: it is put into poll mode, and its agent card is replaced."`
 	JoinTokenFile string        `help:"File with the join or administrator's token, where a new workspace needs one to register ($$PENDINGUPLOADS_JOIN_TOKEN_FILE; $$PENDINGUPLOADS_JOIN_TOKEN is the token itself)." placeholder:"PATH"`
 	Journal       string        `help:"File that remembers what was done. Default: DIR.journal." placeholder:"PATH"`
 	URIStyle      string        `name:"uri-style" default:"workspace" enum:"workspace,file" help:"How messages name the files: workspace:/path or file:///path."`
@@ -34,8 +35,8 @@ type inboxCmd struct {
 
 // Help is what --help shows besides.
 func (inboxCmd) Help() string {
-	return `The workspace registers itself. Without --workspace or a profile that has one it gets a fresh id; id and token are kept
-in the config file. A file is in the folder complete or not at all, and is acknowledged once it is there for good;
+	return `A workspace without a token registers itself. Without --workspace or a profile that has one it gets a fresh id; id and
+token are kept in the config file. One that has a token is left as it is, unless --register is given. A file is in the folder complete or not at all, and is acknowledged once it is there for good;
 killed at any moment, it goes on where it was.
 
 The command of --exec runs in a process group of its own. It finds the message's ids in the environment, as
@@ -54,8 +55,11 @@ Exit codes: 0 stopped by a signal, or drained; 1 failure, 2 usage, 3 token not a
 }
 
 func (c *inboxCmd) Run(ctx context.Context, con console) error {
-	if c.Exec != "" && strings.TrimSpace(c.Exec) == "" {
+	switch {
+	case c.Exec != "" && strings.TrimSpace(c.Exec) == "":
 		return usage(errors.New("--exec is blank"))
+	case c.Attempts == 0:
+		return usage(errors.New("--attempts is 0, want 1 or more, or less than 0: for ever"))
 	}
 	cl, err := c.register(ctx, con)
 	if err != nil {
@@ -72,11 +76,14 @@ func (c *inboxCmd) Run(ctx context.Context, con console) error {
 	}
 	err = in.Run(ctx)
 	r.close()
+	var feed *inbox.FeedError
 	switch {
 	case errors.Is(err, client.ErrUnauthorized):
 		return remote(fmt.Errorf("the service does not accept the token of workspace %v any more: %w", cl.Workspace(), err))
 	case errors.Is(err, inbox.ErrUnfinished):
 		return &exitError{exitTemporary, err}
+	case errors.As(err, &feed):
+		return remote(err)
 	case err != nil:
 		return local(err)
 	case r.skipped > 0:

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -222,6 +223,7 @@ func TestInboxExitCodes(t *testing.T) {
 
 	fails(t, exitUsage, []string{"journal"}, env, "inbox", "--once", "--dir", dir, "--journal", filepath.Join(dir, "journal"))
 	fails(t, exitUsage, []string{"--exec"}, env, "inbox", "--once", "--dir", dir, "--exec", " ")
+	fails(t, exitUsage, []string{"--attempts"}, env, "inbox", "--once", "--dir", dir, "--attempts", "0")
 	fails(t, exitTemporary, []string{"no space"}, env, "inbox", "--once", "--dir", dir+"-full", "--min-free", strconv.Itoa(1<<60))
 	out := fails(t, exitPartly, []string{"1 messages skipped"}, env, "inbox", "--once", "--dir", dir, "--exec", "false", "--attempts", "1")
 	if !strings.Contains(out, filepath.Join(dir, "a.txt")) || strings.Contains(out, "hello") {
@@ -239,6 +241,32 @@ func TestInboxExitCodes(t *testing.T) {
 	fails(t, exitUnauthorized, []string{"token"}, append(env, "PENDINGUPLOADS_TOKEN=wrong"), "inbox", "--dir", dir)
 	p.stop(t)
 	fails(t, exitTemporary, nil, env, "inbox", "--once", "--dir", dir, "--patience=-1s")
+}
+
+// The service goes away, or something else stands in its place, once the inbox has
+// begun: with --once that is worth another run.
+func TestInboxOnceEndsWhereTheServiceGoesAway(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	p := serve(t, s.env)
+	for name, refuse := range map[string]func(w http.ResponseWriter){
+		"a proxy that finds nobody": func(w http.ResponseWriter) { w.WriteHeader(http.StatusBadGateway) },
+		"a log-in page":             func(w http.ResponseWriter) { http.Error(w, "<html>log in</html>", http.StatusForbidden) },
+		"a broken connection":       func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			proxy := through(t, p, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+				if strings.HasSuffix(r.URL.Path, "/activity") {
+					refuse(w)
+					return
+				}
+				server.ServeHTTP(w, r)
+			})
+			env := append(s.user(t, p), "PENDINGUPLOADS_SERVER="+proxy)
+			fails(t, exitTemporary, []string{"feed"}, env, "inbox", "--once", "--dir", filepath.Join(t.TempDir(), "inbox"), "--patience", "300ms")
+		})
+	}
 }
 
 func TestInboxWaitsForAServiceThatIsNotThereYet(t *testing.T) {

@@ -104,6 +104,8 @@ func TestAWrongValueStopsTheStartWithOneLineThatNamesIt(t *testing.T) {
 		{[]string{db, "INLINE_MAX_BYTES=-1"}, "INLINE_MAX_BYTES"},
 		{[]string{db, "UPLOAD_TTL=0s"}, "UPLOAD_TTL"},
 		{[]string{db, "ORPHAN_GRACE=30m"}, "ORPHAN_GRACE"},
+		{[]string{db, "DIRECT_TTL=10ms"}, "DIRECT_TTL"},
+		{[]string{db, "DIRECT_TTL=-1m"}, "DIRECT_TTL"},
 		{[]string{db, "SWEEP_INTERVAL=5"}, "SWEEP_INTERVAL"},
 		{[]string{db, "SWEEP_INTERVAL=-5m"}, "SWEEP_INTERVAL"},
 		{[]string{db, "LISTEN_ADDR=8080"}, "LISTEN_ADDR"},

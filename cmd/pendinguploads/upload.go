@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/google/uuid"
 
 	"github.com/molecule-ai/pendinguploads/client"
 	"github.com/molecule-ai/pendinguploads/handlers/wire"
+	"github.com/molecule-ai/pendinguploads/internal/profile"
 )
 
 type uploadCmd struct {
@@ -42,8 +44,9 @@ Examples:
     tar c src | pendinguploads upload - --name src.tar
     pendinguploads upload report.pdf --json | jq -r '.files[].uri'
 
-Exit codes: 0 done, 1 failure, 2 usage, 3 token not accepted, 4 refused before sending (empty, too large), 5 partly done
-(some files, or all but the message), 75 service unreachable or busy: again later may work.`
+Exit codes: 0 done, 1 failure (it says so where the files may have been staged all the same), 2 usage, 3 token not
+accepted, 4 refused before sending (empty, too large), 5 partly done (some files, or all but the message), 75 service
+unreachable or busy and nothing staged, or --idempotency-key given: again later may work.`
 }
 
 // uploaded is the result for --json.
@@ -59,10 +62,11 @@ type uploadedFile struct {
 }
 
 func (c *uploadCmd) Run(ctx context.Context, con console) error {
-	if c.IdempotencyKey == "" {
+	repeatable := c.IdempotencyKey != ""
+	if !repeatable {
 		c.IdempotencyKey = uuid.NewString()
 	}
-	cl, err := c.connectAsUser(con)
+	cl, target, err := c.connectAsUser(con)
 	if err != nil {
 		return err
 	}
@@ -72,15 +76,17 @@ func (c *uploadCmd) Run(ctx context.Context, con console) error {
 		return remote(err)
 	}
 	defer closeAll(sources)
-	limits, err := cl.Limits(ctx)
-	if err != nil && !errors.Is(err, client.ErrNotFound) {
+	limits, err := c.limits(ctx, con, cl, target)
+	if err != nil {
 		return remote(err)
 	}
 	sources, skipped, err := c.refused(con, sources, limits)
 	if err != nil {
 		return err
 	}
-	u := &upload{uploadCmd: c, client: cl, con: con, shown: isTerminal(con.err) && !c.Quiet, limits: limits, all: len(sources)}
+	u := &upload{
+		uploadCmd: c, client: cl, con: con, shown: isTerminal(con.err) && !c.Quiet, limits: limits, all: len(sources), repeatable: repeatable,
+	}
 	err = u.run(ctx, sources)
 	if c.JSON {
 		if err := u.printJSON(err); err != nil {
@@ -102,6 +108,30 @@ type upload struct {
 	limits wire.Limits
 	all    int // files to upload
 	result uploaded
+
+	repeatable bool // the user can name the invocation again
+}
+
+// limits reads the service's limits; none of a service that has no such route,
+// whatever stands in its place.
+func (c *uploadCmd) limits(ctx context.Context, con console, cl *client.Client, t profile.Target) (wire.Limits, error) {
+	hasty := c.connection
+	hasty.Patience = -1
+	once, err := hasty.client(con, t)
+	if err != nil {
+		return wire.Limits{}, err
+	}
+	defer once.Close()
+	limits, err := once.Limits(ctx)
+	var stranger *client.NotTheServiceError
+	var answer *client.Error
+	switch {
+	case err == nil:
+		return limits, nil
+	case errors.As(err, &stranger), errors.As(err, &answer) && answer.Status == http.StatusNotFound:
+		return wire.Limits{}, nil
+	}
+	return cl.Limits(ctx)
 }
 
 func (u *upload) run(ctx context.Context, sources []source) error {
@@ -123,7 +153,7 @@ func (u *upload) run(ctx context.Context, sources []source) error {
 			Progress:       func(sent int64) { bar.set(before + sent) },
 		})
 		if err != nil {
-			return u.partly(remote(err))
+			return u.partly(u.unstaged(err))
 		}
 		for j, f := range files {
 			u.result.Files = append(u.result.Files, uploadedFile{b[j].path, f})
@@ -143,6 +173,20 @@ func (u *upload) run(ctx context.Context, sources []source) error {
 		return nil
 	}
 	return u.partly(u.send(ctx))
+}
+
+// unstaged gives a failed request its exit code: what may have been staged is not
+// worth another attempt by itself, unless the attempts have a name in common.
+func (u *upload) unstaged(err error) error {
+	failed := remote(err)
+	if exitCode(failed) != exitTemporary || client.Unprocessed(err) || u.repeatable && !u.Direct {
+		return failed
+	}
+	advice := ""
+	if !u.Direct { // which sends no key
+		advice = "; where the service knows such keys, --idempotency-key " + u.IdempotencyKey + " makes that safe"
+	}
+	return local(fmt.Errorf("%w (the files may have been staged all the same: look with \"pendinguploads activity\" before they are sent again%s)", err, advice))
 }
 
 // send posts the message. Its id is the invocation's key, so repeating the

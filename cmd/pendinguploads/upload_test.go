@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -236,6 +237,62 @@ func TestUploadWarnsOfAMessageThatTheInboxPassesOver(t *testing.T) {
 		}
 	}
 	p.stop(t)
+}
+
+// What may have been staged is not sent again by a caller that goes by exit codes,
+// unless the attempts have a name in common.
+func TestUploadWhoseAnswerIsLost(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	p := serve(t, s.env)
+	path := file(t, t.TempDir(), "a.txt", "content")
+	env := append(s.user(t, p), "PENDINGUPLOADS_SERVER="+through(t, p, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		if strings.HasSuffix(r.URL.Path, "/chat/uploads") {
+			loseAnswer(r, server)
+		}
+		server.ServeHTTP(w, r)
+	}))
+	fails(t, exitFailure, []string{"may have been staged", "pendinguploads activity", "--idempotency-key"}, env, "upload", path)
+	if n := s.rows(t, "pending_uploads"); n != 1 {
+		t.Errorf("%d files are staged", n)
+	}
+	fails(t, exitTemporary, nil, env, "upload", path, "--idempotency-key", "the-key")
+
+	busy := append(s.user(t, p), "PENDINGUPLOADS_SERVER="+through(t, p, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		if strings.HasSuffix(r.URL.Path, "/chat/uploads") {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		server.ServeHTTP(w, r)
+	}))
+	fails(t, exitTemporary, nil, busy, "upload", path, "--patience=-1s")
+}
+
+// A service without the route has something else in its place.
+func TestUploadGoesOnWithoutLimits(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	p := serve(t, s.env)
+	path := file(t, t.TempDir(), "a.txt", "content")
+	for name, answer := range map[string]func(w http.ResponseWriter){
+		"a plain 404": func(w http.ResponseWriter) { http.Error(w, "404 page not found", http.StatusNotFound) },
+		"a 404":       func(w http.ResponseWriter) { http.Error(w, `{"error":"not found"}`, http.StatusNotFound) },
+		"a page":      func(w http.ResponseWriter) { _, _ = w.Write([]byte("<html>")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := append(s.user(t, p), "PENDINGUPLOADS_SERVER="+through(t, p, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+				if r.URL.Path == "/uploads/limits" {
+					answer(w)
+					return
+				}
+				server.ServeHTTP(w, r)
+			}))
+			if out := want0(t, env, "upload", path); !strings.HasPrefix(out, "platform-pending:") {
+				t.Errorf("printed %q", out)
+			}
+		})
+	}
 }
 
 func TestUploadExitCodes(t *testing.T) {

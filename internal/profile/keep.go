@@ -27,6 +27,7 @@ func Keep(path string, t Target, want string) (string, error) {
 		if t.Token != "" {
 			p.Token = t.Token
 		}
+		p.Fresh = t.Fresh && p.Token == ""
 		c.Profiles[name] = p
 		if c.Default == "" && len(c.Profiles) == 1 {
 			c.Default = name
@@ -34,6 +35,20 @@ func Keep(path string, t Target, want string) (string, error) {
 		return nil
 	})
 	return name, err
+}
+
+// Renew gives the profile that t was resolved with another workspace, in the place
+// of a Fresh one that came to nothing.
+func Renew(path string, t Target, workspace string) error {
+	return Update(path, func(c *Config) error {
+		p := c.Profiles[t.Profile]
+		if !p.Fresh || p.Token != "" || !p.isOf(t) {
+			return fmt.Errorf("the profile %q was changed meanwhile", t.Profile)
+		}
+		p.Workspace = workspace
+		c.Profiles[t.Profile] = p
+		return nil
+	})
 }
 
 // isOf reports whether the profile is t's, or of nobody yet.

@@ -40,6 +40,7 @@ type Profile struct {
 	Workspace  string `json:"workspace,omitempty"`
 	Token      Secret `json:"token,omitempty"`       // the workspace's
 	AdminToken Secret `json:"admin_token,omitempty"` // the administrator's, for other workspaces of the service
+	Fresh      bool   `json:"fresh,omitempty"`       // this program made the workspace's id up, and it has had no token yet
 }
 
 // sameServer compares addresses without their trailing slash, default port and

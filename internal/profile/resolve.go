@@ -20,6 +20,7 @@ type Target struct {
 	Workspace string // may be empty
 	Token     Secret // may be empty
 	Profile   string // of the file, if one took part
+	Fresh     bool   // the workspace's id is the profile's, and is Fresh there
 
 	// AdminToken is the profile's administrator's, if no stronger place has a token.
 	AdminToken Secret
@@ -57,7 +58,7 @@ func (t *Target) take(p Profile, anyToken bool) {
 	}
 	own := agree(t.Workspace, p.Workspace, strings.EqualFold)
 	if t.Workspace == "" {
-		t.Workspace = p.Workspace
+		t.Workspace, t.Fresh = p.Workspace, p.Fresh
 	}
 	if t.Token != "" {
 		return
