@@ -19,6 +19,10 @@ type Info struct {
 	LastModified time.Time // by the store's clock
 	ContentType  string    // "" where the store keeps none
 
+	// ContentEncoding is what a reader is told that the bytes are encoded with; ""
+	// for nothing. Size and SHA256 are of the bytes as they are stored.
+	ContentEncoding string
+
 	// SHA256 is the checksum of the whole object, as the store computed or
 	// verified it when the object was written; nil where it has none. An object
 	// that was put with one always has it.

@@ -20,7 +20,7 @@ type Presigner interface {
 
 	// PresignPut lets its holder write the object, once or more often, but only
 	// under this key, with this size and this content: the store refuses every
-	// other one.
+	// other one. That holds as long as he adds no header; see DirectProber.
 	PresignPut(ctx context.Context, key string, opts PresignPutOptions) (SignedRequest, error)
 }
 
@@ -43,6 +43,11 @@ type PresignPutOptions struct {
 	// ContentType has to be sent with the content; empty for the store's default.
 	// It does not bind an object of no bytes.
 	ContentType string
+
+	// ContentEncoding has to be sent with the content, and is answered with it.
+	// Empty leaves it to whoever sends: readers by URL may then decode what he says
+	// is encoded, and get other bytes than those of the SHA-256.
+	ContentEncoding string
 
 	// IfNoneMatch has the store refuse to replace an object that exists (412).
 	// Stores without conditional writes may ignore it or refuse the request.

@@ -17,8 +17,9 @@ import (
 )
 
 // ErrDirectUnavailable is the error of a direct upload that is not possible from
-// here: the service has none, the object store cannot be reached or refuses.
-// Nothing was staged, so Upload may be tried instead.
+// here: the service has none, the object store cannot be reached, refuses, or
+// fails for longer than the client has patience. Nothing was staged, so Upload may
+// be tried instead.
 var ErrDirectUnavailable = errors.New("no direct upload from here")
 
 // DirectOptions are what a direct upload may be told. The zero value is fine.

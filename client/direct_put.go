@@ -27,8 +27,21 @@ type directPuts struct {
 	reached atomic.Bool // the store has answered once
 }
 
-// put sends a file until the store has it.
+// put sends a file until the store has it. A store that fails for as long as the
+// client has patience is as good as none: a proxy that stands before a dead one
+// answers in its place.
 func (d *directPuts) put(ctx context.Context, i int, f File, to wire.DirectFile) error {
+	err := d.send(ctx, i, f, to)
+	var broken *fileError
+	switch {
+	case err == nil, ctx.Err() != nil, errors.As(err, &broken), errors.Is(err, ErrFileChanged), errors.Is(err, ErrDirectUnavailable):
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrDirectUnavailable, err)
+}
+
+// send is put without a judgement of what it ended with.
+func (d *directPuts) send(ctx context.Context, i int, f File, to wire.DirectFile) error {
 	return d.c.retry(ctx, "send to the object store", storeMayTake, func() error {
 		d.sent.set(i, 0)
 		err := d.attempt(ctx, i, f, to)

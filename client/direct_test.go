@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -107,7 +108,7 @@ func received(t *testing.T, c *client.Client) (contents [][]byte) {
 
 func TestDirectUploadTheWholeJob(t *testing.T) {
 	t.Parallel()
-	for name, s3 := range map[string]func(testing.TB) devstack.S3{"minio": devstack.MinIO, "versitygw": devstack.VersityGW} {
+	for name, s3 := range map[string]func(testing.TB) devstack.S3{"minio": devstack.MinIOUser, "versitygw": devstack.VersityGW} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			stack, store := directStack(t, s3)
@@ -196,7 +197,7 @@ func refuse(w http.ResponseWriter, status int, code string) {
 func TestDirectUploadGoesOnWhileTheStoreFails(t *testing.T) {
 	t.Parallel()
 	x := &trouble{seen: make(map[string]bool)}
-	stack, store := directStack(t, devstack.MinIO, x.wrap)
+	stack, store := directStack(t, devstack.MinIOUser, x.wrap)
 	service := stack.Serve(t)
 	id, token := stack.Workspace(t, "laptop")
 	var log bytes.Buffer
@@ -289,6 +290,80 @@ func TestDirectUploadThatIsNotPossibleSaysSo(t *testing.T) {
 	})
 	if _, err := older.UploadDirect(t.Context(), []client.File{file("a", "", content(1))}, client.DirectOptions{}); !errors.Is(err, client.ErrDirectUnavailable) {
 		t.Errorf("a service that knows no direct upload: %v", err)
+	}
+}
+
+// Something stands before an object store that is dead, or begins to die. For as
+// long as there is patience that may pass; then the service is asked.
+func TestDirectUploadPastADeadStoreIsNotPossible(t *testing.T) {
+	t.Parallel()
+	answer := func(status int) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.Header().Set("Content-Type", "text/html")
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, "<html>"+http.StatusText(status)+"</html>")
+		}
+	}
+	for name, dead := range map[string]http.HandlerFunc{
+		"502": answer(http.StatusBadGateway), "503": answer(http.StatusServiceUnavailable), "504": answer(http.StatusGatewayTimeout),
+		"hangs up": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"500 in the words of S3": func(w http.ResponseWriter, _ *http.Request) {
+			refuse(w, http.StatusInternalServerError, "InternalError")
+		},
+		"slow down, without an end": func(w http.ResponseWriter, _ *http.Request) { refuse(w, http.StatusServiceUnavailable, "SlowDown") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var puts, dying atomic.Int32
+			stack, store := directStack(t, devstack.MinIOUser, func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if puts.Add(1) == 1 {
+						next.ServeHTTP(w, r) // one file gets through
+						return
+					}
+					dying.Add(1)
+					dead(w, r)
+				})
+			})
+			service := stack.Serve(t)
+			id, token := stack.Workspace(t, "laptop")
+			for _, patience := range []time.Duration{-1, 600 * time.Millisecond} {
+				puts.Store(0)
+				dying.Store(0)
+				c := service.Client(t, id, token, func(cfg *client.Config) { cfg.Patience = patience })
+				files := []client.File{file("a", "", content(10)), file("b", "", content(2<<20))}
+				staged, err := c.UploadDirect(t.Context(), files, client.DirectOptions{})
+				if !errors.Is(err, client.ErrDirectUnavailable) || len(staged) != 0 {
+					t.Errorf("%v: %+v, %v, want ErrDirectUnavailable", patience, staged, err)
+				}
+				if err != nil && (strings.Contains(err.Error(), "X-Amz") || strings.Contains(err.Error(), "\n")) {
+					t.Errorf("%v: the error shows too much: %v", patience, err)
+				}
+				if n := dying.Load(); patience > 0 && n < 2 {
+					t.Errorf("%v: it gave up after %d attempts", patience, n)
+				}
+				if rows, err := c.Activity(t.Context(), client.Query{}); err != nil || len(rows) != 0 {
+					t.Fatalf("%v: %d rows, %v", patience, len(rows), err)
+				}
+			}
+			c := service.Client(t, id, token)
+			ctx, cancel := context.WithCancel(t.Context())
+			f := file("c", "", content(10))
+			open := f.Open
+			f.Open = func() (io.ReadCloser, error) {
+				if puts.Load() > 0 {
+					cancel() // while it is sent
+				}
+				return open()
+			}
+			if _, err := c.UploadDirect(ctx, []client.File{f}, client.DirectOptions{}); !errors.Is(err, context.Canceled) || errors.Is(err, client.ErrDirectUnavailable) {
+				t.Errorf("somebody who has given up: %v", err)
+			}
+			if _, authorizations := store.seen(); len(authorizations) != 0 {
+				t.Errorf("the object store saw %v", authorizations)
+			}
+		})
 	}
 }
 

@@ -50,8 +50,8 @@ func (s *Server) content(w http.ResponseWriter, r *http.Request) error {
 // passes for a whole one.
 func (s *Server) proxyContent(w http.ResponseWriter, r *http.Request, ws storage.WorkspaceID, f storage.FileID, how delivery) error {
 	opened, err := s.openContent(r, ws, f)
-	if errors.Is(err, errCorrupt) {
-		s.noteCorrupt(r, opened.rec)
+	if errors.Is(err, storage.ErrCorrupt) {
+		s.noteCorrupt(r, opened.rec, err)
 		return errStorage.because(err)
 	}
 	if err != nil {
@@ -74,8 +74,7 @@ func (s *Server) proxyContent(w http.ResponseWriter, r *http.Request, ws storage
 	if !opened.sends(r) {
 		return nil
 	}
-	// Who has taken the last byte has all of them, in one piece or in several.
-	if s.copyContent(w, r, opened) && opened.span.Offset+opened.span.Length == size {
+	if s.copyContent(w, r, opened) && opened.completes {
 		s.delivered(r.Context(), opened.rec, how)
 	}
 	return nil
@@ -134,7 +133,7 @@ type openedContent struct {
 func (o *openedContent) close() { _ = o.body.Close() }
 
 // openContent finds the file and reads the beginning of what is wanted of it.
-// With errCorrupt the record is there all the same.
+// With storage.ErrCorrupt the record is there all the same.
 func (s *Server) openContent(r *http.Request, ws storage.WorkspaceID, f storage.FileID) (*openedContent, error) {
 	return persist(r.Context(), s.cfg.Timeouts.Open, func(_ context.Context, deadline time.Time) (*openedContent, error) {
 		return s.tryOpen(r, ws, f, deadline)
@@ -151,7 +150,7 @@ func persist[T any](ctx context.Context, patience time.Duration, try func(ctx co
 	deadline := time.Now().Add(patience)
 	return backoff.Retry(ctx, func() (T, error) {
 		v, err := try(ctx, deadline)
-		if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrNoURL) || errors.Is(err, errCorrupt) || ctx.Err() != nil {
+		if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrNoURL) || errors.Is(err, storage.ErrCorrupt) || ctx.Err() != nil {
 			return v, backoff.Permanent(err)
 		}
 		return v, err
@@ -200,7 +199,7 @@ func (s *Server) readHead(r *http.Request, ws storage.WorkspaceID, f storage.Fil
 	}
 	body, err := rec.Content.Open(r.Context(), o.span)
 	if err != nil {
-		return nil, fmt.Errorf("open content of %v: %w", f, err)
+		return o, fmt.Errorf("open content of %v: %w", f, err)
 	}
 	o.body = verified(body, rec.Content, o.span)
 	o.head = make([]byte, min(o.span.Length, headBytes))
@@ -221,8 +220,8 @@ func (s *Server) copyContent(w http.ResponseWriter, r *http.Request, o *openedCo
 	n, err := io.CopyBuffer(out, in, buf[:])
 	s.copyBuffers.Put(buf)
 	switch {
-	case errors.Is(in.err, errCorrupt):
-		s.noteCorrupt(r, o.rec)
+	case errors.Is(in.err, storage.ErrCorrupt):
+		s.noteCorrupt(r, o.rec, in.err)
 		panic(http.ErrAbortHandler)
 	case in.err != nil && r.Context().Err() == nil:
 		s.log.LogAttrs(r.Context(), slog.LevelWarn, "fetch failed",

@@ -13,6 +13,7 @@ type rangeKind int
 const (
 	rangeNone          rangeKind = iota // absent, malformed, of another unit, or several ranges: ignored
 	rangeSatisfiable                    // one range that holds at least a byte
+	rangeRest                           // one such range without a last byte: all from its first on
 	rangeUnsatisfiable                  // one range, outside the content
 )
 
@@ -51,17 +52,17 @@ func parseRangeSpec(spec string, size int64) (storage.Range, rangeKind) {
 		}
 		return storage.Range{Offset: size - n, Length: n}, rangeSatisfiable
 	}
-	first, last := position(from), size-1
+	first, last, kind := position(from), size-1, rangeRest
 	if to != "" {
 		if position(to) < first {
 			return storage.Range{}, rangeNone
 		}
-		last = min(last, position(to))
+		last, kind = min(last, position(to)), rangeSatisfiable
 	}
 	if first >= size {
 		return storage.Range{}, rangeUnsatisfiable
 	}
-	return storage.Range{Offset: first, Length: last - first + 1}, rangeSatisfiable
+	return storage.Range{Offset: first, Length: last - first + 1}, kind
 }
 
 func areDigits(s string) bool {

@@ -11,6 +11,11 @@ import (
 type selection struct {
 	status int           // 200 and 206 send the span; 304, 412 and 416 send none of it
 	span   storage.Range // resolved
+
+	// completes says that who takes the span has the whole content, in this one piece
+	// or as the rest of a transfer that goes on (bytes=N-). A look at the end, such as
+	// bytes=-1, is no fetch.
+	completes bool
 }
 
 // sends reports whether bytes of the content are wanted at all.
@@ -24,7 +29,7 @@ func (sel selection) sends(r *http.Request) bool {
 // If-Unmodified-Since do not count, as content has no modification date.
 func selectContent(r *http.Request, content storage.Content) selection {
 	etag := entityTag(content)
-	whole := selection{http.StatusOK, storage.Range{Length: content.Size}}
+	whole := selection{status: http.StatusOK, span: storage.Range{Length: content.Size}, completes: true}
 	if match := strings.Join(r.Header.Values("If-Match"), ","); match != "" && !tagListed(match, etag, false) {
 		return selection{status: http.StatusPreconditionFailed}
 	}
@@ -36,8 +41,8 @@ func selectContent(r *http.Request, content storage.Content) selection {
 	}
 	span, kind := parseRange(r.Header.Values("Range"), content.Size)
 	switch kind {
-	case rangeSatisfiable:
-		return selection{http.StatusPartialContent, span}
+	case rangeSatisfiable, rangeRest:
+		return selection{http.StatusPartialContent, span, kind == rangeRest || span.Length == content.Size}
 	case rangeUnsatisfiable:
 		return selection{status: http.StatusRequestedRangeNotSatisfiable}
 	}

@@ -258,16 +258,28 @@ func TestFetchIsStampedWithTheLastByte(t *testing.T) {
 	f := w.mustUpload(ws, token, part{name: "a.txt", content: "0123456789"})[0]
 	for _, headers := range [][]string{
 		{"Range", "bytes=0-4"}, {"Range", "bytes=0-8"}, {"Range", "bytes=10-"}, {"If-None-Match", "*"}, {"If-Match", `"x"`},
+		// Looks at the end.
+		{"Range", "bytes=-1"}, {"Range", "bytes=-9"}, {"Range", "bytes=9-9"}, {"Range", "bytes=1-9"}, {"Range", "bytes=1-99"},
 	} {
 		w.do("GET", f.path("content"), token, nil, headers...)
 		if w.fetched() { // small replies reach the client after the stamp
 			t.Fatalf("%v counts as a fetch", headers)
 		}
 	}
-	if got := w.do("GET", f.path("content"), token, nil, "Range", "bytes=9-", "If-Range", etagOf("0123456789")); got.body != "9" {
-		t.Fatalf("%d %q", got.status, got.body)
+	for _, headers := range [][]string{
+		nil, {"Range", "bytes=9-", "If-Range", etagOf("0123456789")}, {"Range", "bytes=1-"},
+		{"Range", "bytes=0-"}, {"Range", "bytes=0-9"}, {"Range", "bytes=0-99"}, {"Range", "bytes=-10"}, {"Range", "bytes=-99"},
+		{"Range", "bytes=-1", "If-Range", etagOf("other")},
+	} {
+		w.unstamp()
+		got := w.do("GET", f.path("content"), token, nil, headers...)
+		if !strings.HasSuffix(got.body, "9") || !w.fetched() {
+			t.Errorf("%v: %d %q, counts as a fetch: %v", headers, got.status, got.body, w.fetched())
+		}
 	}
-	eventually(t, "the rest counts as a fetch", w.fetched)
+	if diff := cmp.Diff(map[string]int{"proxy": 9}, w.deliveries()); diff != "" {
+		t.Errorf("counted (-want +got):\n%s", diff)
+	}
 }
 
 // spans is a list of the ranges that were asked of content.
@@ -394,6 +406,118 @@ func TestCorruptContentIsNeverAWholeBody(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Objects of live rows that are gone, shorter or longer than the row says, or other
+// in a part that is read alone.
+func TestObjectsOfAnotherSizeAreCorrupt(t *testing.T) {
+	t.Parallel()
+	const size = 5<<20 + 1
+	content := pattern(size)
+	longer := strings.Repeat("y", size+1)
+	for name, c := range map[string]struct {
+		object  string // in the object's place; empty: nothing
+		span    string // Range
+		status  int
+		noticed bool
+	}{
+		"absent":                            {"", "", 500, true},
+		"absent, a part":                    {"", "bytes=5-9", 500, true},
+		"absent, its end":                   {"", "bytes=-1", 500, true},
+		"shorter":                           {content[:3<<20], "", 200, true},
+		"shorter by a byte":                 {content[:size-1], "", 200, true},
+		"shorter than what is read first":   {content[:1000], "", 500, true},
+		"shorter, a part that ends behind":  {content[:3<<20], "bytes=1000000-4000000", 206, true},
+		"shorter, a part that begins there": {content[:3<<20], "bytes=3145728-3145730", 500, true},
+		"shorter, a part that begins later": {content[:3<<20], "bytes=-1", 500, true},
+		"shorter, a part that is there":     {content[:3<<20], "bytes=0-9", 206, false},
+		"longer and other":                  {longer, "", 200, true},
+		"longer, beginning right":           {content + "more", "", 200, false},
+		"longer, a part":                    {content + "more", "bytes=5-", 206, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newServer(t)
+			ws, token := w.workspace("poll")
+			f := w.mustUpload(ws, token, part{name: "a", content: content})[0]
+			key := w.objectKeys()[0]
+			if err := w.objects.Delete(t.Context(), key); err != nil {
+				t.Fatal(err)
+			}
+			if c.object != "" {
+				if err := w.objects.Put(t.Context(), key, strings.NewReader(c.object), blob.PutOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var headers []string
+			if c.span != "" {
+				headers = []string{"Range", c.span}
+			}
+			got, err := w.try("GET", f.path("content"), token, nil, headers...)
+			if got.status != c.status || (err != nil) != (c.noticed && c.status < 300) {
+				t.Errorf("%d, %d bytes, %v", got.status, len(got.body), err)
+			}
+			switch {
+			case !c.noticed && !strings.Contains(content, got.body):
+				t.Error("other bytes than were uploaded")
+			case c.status == 500:
+				got.want(t, 500, "storage error")
+			}
+			noticed := 0
+			if c.noticed {
+				noticed = 1
+			}
+			eventually(t, "it is counted", func() bool { return w.gauge("pendinguploads_content_mismatches_total") == noticed })
+			eventually(t, "it is marked", func() bool {
+				n, err := w.uploads.CountCorrupt(t.Context())
+				return err == nil && n == int64(noticed)
+			})
+			lines := w.log.lines("stored content is not what was staged")
+			if len(lines) != noticed || noticed == 1 && !strings.Contains(lines[0], f.URI[len(f.URI)-36:]) {
+				t.Errorf("on record: %v", lines)
+			}
+			if c.noticed && w.fetched() {
+				t.Error("it counts as a fetch")
+			}
+		})
+	}
+}
+
+// An object that goes while it is read goes with its row, or is missed.
+func TestObjectsThatGoWhileTheyAreRead(t *testing.T) {
+	t.Parallel()
+	for name, live := range map[string]bool{"the row stays": true, "the row was acked": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := &faulty{}
+			w := newServer(t, wrapped(f))
+			ws, token := w.workspace("poll")
+			file := w.mustUpload(ws, token, part{name: "a", content: pattern(1 << 20)})[0]
+			f.get = func(ctx context.Context, ws storage.WorkspaceID, id storage.FileID) (storage.Record, error) {
+				rec, err := f.Storage.Get(ctx, ws, id)
+				open := rec.Content.Opener
+				rec.Content.Opener = func(ctx context.Context, r storage.Range) (io.ReadCloser, error) {
+					if !live {
+						w.do("POST", file.path("ack"), token, nil)
+					}
+					if err := w.objects.Delete(ctx, rec.Content.ObjectKey); err != nil {
+						t.Error(err)
+					}
+					return open(ctx, r)
+				}
+				return rec, err
+			}
+			got := w.do("GET", file.path("content"), token, nil)
+			if live {
+				got.want(t, 500, "storage error")
+			} else {
+				got.want(t, 404, "pending upload not found, expired, or already acked")
+			}
+			if n := w.gauge("pendinguploads_content_mismatches_total"); (n == 1) != live {
+				t.Errorf("%d mismatches counted", n)
+			}
+		})
+	}
 }
 
 func TestResumedByRangeTheFileIsWhole(t *testing.T) {

@@ -3,7 +3,7 @@ package handlers
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
+	"fmt"
 	"hash"
 	"io"
 	"log/slog"
@@ -12,12 +12,12 @@ import (
 	"github.com/molecule-ai/pendinguploads/storage"
 )
 
-// errCorrupt: stored content does not have the digest that its row says.
-var errCorrupt = errors.New("content has another SHA-256 than its row")
+// errDigest: stored content does not have the digest that its row says.
+var errDigest = fmt.Errorf("%w: it has another SHA-256 than its row", storage.ErrCorrupt)
 
 // verified reads a span of content. Where the span is all of it and the digest
 // is known, the last bytes are handed on only once the digest of everything is
-// right: a body that is wrong is never whole. A wrong one ends in errCorrupt.
+// right: a body that is wrong is never whole. A wrong one ends in errDigest.
 // Of a part nothing can be said; whoever puts parts together has the ETag.
 func verified(body io.ReadCloser, content storage.Content, span storage.Range) io.ReadCloser {
 	if content.SHA256.IsZero() || span.Length != content.Size {
@@ -44,7 +44,7 @@ func (v *verifyingReader) Read(p []byte) (int, error) {
 		return n, err
 	}
 	if got := storage.Digest(v.hash.Sum(nil)); got != v.want {
-		return 0, errCorrupt
+		return 0, errDigest
 	}
 	return n, err
 }
@@ -56,12 +56,12 @@ type CorruptMarker interface {
 	MarkCorrupt(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) error
 }
 
-// noteCorrupt puts content on record that is not what was staged: in the log, in
-// the metrics and, as well as can be, in the row.
-func (s *Server) noteCorrupt(r *http.Request, rec storage.Record) {
+// noteCorrupt puts content on record that is not what was staged, or is not there:
+// in the log, in the metrics and, as well as can be, in the row.
+func (s *Server) noteCorrupt(r *http.Request, rec storage.Record, cause error) {
 	s.metrics.contentMismatches.Inc()
 	s.log.LogAttrs(r.Context(), slog.LevelError, "stored content is not what was staged",
-		append(recordAttrs(rec), slog.String("placement", string(rec.Content.Placement)))...)
+		append(recordAttrs(rec), slog.String("placement", string(rec.Content.Placement)), slog.Any("error", cause))...)
 	if s.cfg.Corrupt == nil {
 		return
 	}

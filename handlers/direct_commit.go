@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -30,8 +31,11 @@ func (s *Server) commitDirect(w http.ResponseWriter, r *http.Request) error {
 	if reserved.expired(time.Now()) {
 		// Whoever lost the answer to a commit in time may ask for it again.
 		records, err := s.statReserved(r.Context(), reserved)
-		if err != nil {
-			return errDirectExpired.because(err)
+		switch {
+		case errors.Is(err, storage.ErrNotFound):
+			return s.unlessCommitted(r.Context(), reserved, errDirectExpired.because(err))
+		case err != nil:
+			return errStage.because(err)
 		}
 		return s.writeJSON(w, r, http.StatusOK, uploadReply(records))
 	}
@@ -45,7 +49,8 @@ func (s *Server) commitDirect(w http.ResponseWriter, r *http.Request) error {
 	return s.writeJSON(w, r, http.StatusOK, uploadReply(records))
 }
 
-// statReserved are the records of files that were committed.
+// statReserved are the records of files that were committed. storage.ErrNotFound
+// where one of them is not there (any more).
 func (s *Server) statReserved(ctx context.Context, reserved reservation) ([]storage.Record, error) {
 	records := make([]storage.Record, len(reserved.Files))
 	for i, f := range reserved.Files {
@@ -70,16 +75,13 @@ func (s *Server) commitRefused(r *http.Request, reserved reservation, err error)
 	case errors.Is(err, storage.ErrCommitted):
 		return errDirectCommitted.because(err)
 	case errors.Is(err, storage.ErrNotUploaded):
-		if s.wasCommitted(r.Context(), reserved) {
-			return errDirectCommitted.because(err)
-		}
-		return named(errNotUploaded)
+		return s.unlessCommitted(r.Context(), reserved, named(errNotUploaded))
 	case errors.Is(err, storage.ErrMismatch):
 		s.log.LogAttrs(r.Context(), slog.LevelWarn, "direct upload is not what was reserved",
 			slog.String("workspace_id", reserved.Workspace.String()), slog.Any("error", err))
 		return named(errContentMismatch)
 	case errors.Is(err, storage.ErrReservationExpired):
-		return errDirectExpired.because(err)
+		return s.unlessCommitted(r.Context(), reserved, errDirectExpired.because(err))
 	case errors.Is(err, storage.ErrNoDirect):
 		return errNoDirect.because(err)
 	case errors.Is(err, storage.ErrWorkspaceNotFound):
@@ -93,17 +95,20 @@ func (s *Server) commitRefused(r *http.Request, reserved reservation, err error)
 // clockSlack is more than the database's clock and this one may differ by.
 const clockSlack = time.Hour
 
-// wasCommitted tells files that were never written from those whose rows and
-// objects are gone already, by the feed, which remembers them for longer.
-func (s *Server) wasCommitted(ctx context.Context, reserved reservation) bool {
+// unlessCommitted is refusal for files that were never committed, and
+// errDirectCommitted for those whose rows and objects are gone already. The feed
+// tells them apart, which remembers files for longer.
+func (s *Server) unlessCommitted(ctx context.Context, reserved reservation, refusal *failure) error {
 	ids := make([]storage.FileID, len(reserved.Files))
 	for i, f := range reserved.Files {
 		ids[i] = f.ID
 	}
 	found, err := s.cfg.Activity.Announced(ctx, reserved.Workspace, ids, time.Unix(reserved.Issued, 0).Add(-clockSlack))
-	if err != nil {
-		s.log.LogAttrs(ctx, slog.LevelWarn, "earlier commit not looked for",
-			slog.String("workspace_id", reserved.Workspace.String()), slog.Any("error", err))
+	switch {
+	case err != nil:
+		return errStage.because(fmt.Errorf("look for an earlier commit: %w", err))
+	case found:
+		return errDirectCommitted.because(refusal)
 	}
-	return found
+	return refusal
 }

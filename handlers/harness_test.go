@@ -84,7 +84,7 @@ func newServerWith(t *testing.T, below setup, options ...func(*handlers.Config))
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	bucket := devstack.MinIO(t)
+	bucket := devstack.MinIOUser(t)
 	parts, err := blob.NewPool(blob.PoolConfig{BudgetBytes: 64 << 20})
 	if err != nil {
 		t.Fatal(err)

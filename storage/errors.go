@@ -39,6 +39,10 @@ var (
 	// ErrRange: the requested range lies outside the content.
 	ErrRange = errors.New("range not satisfiable")
 
+	// ErrCorrupt: the stored content of a live upload is not what was staged: it is
+	// missing, ends early or is something else.
+	ErrCorrupt = errors.New("stored content is not what was staged")
+
 	// ErrNoURL: the content has no URL of its own; it can be opened all the same.
 	ErrNoURL = errors.New("content has no URL")
 )

@@ -98,10 +98,10 @@ type Content struct {
 }
 
 // Open reads the content, or the given range of it, from its start; the caller
-// closes. It returns ErrRange for a range outside the content and ErrNotFound
-// when the bytes are gone. A reader that ends early returns
-// io.ErrUnexpectedEOF, never a short body with io.EOF. ctx must outlive the
-// reader.
+// closes. It returns ErrRange for a range outside the content, ErrNotFound when
+// the upload is gone, and ErrCorrupt when it is there and its bytes are not. The
+// reader returns the same two for what it notices only later, and never a short
+// body with io.EOF. ctx must outlive the reader.
 func (c Content) Open(ctx context.Context, r Range) (io.ReadCloser, error) {
 	if c.Opener == nil {
 		return nil, ErrNotFound

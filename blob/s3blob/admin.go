@@ -35,11 +35,12 @@ var _ AdminAPI = (*s3.Client)(nil)
 // that a Store does not; a method names its own. What the store cannot do at all
 // is blob.ErrUnsupported.
 type Admin struct {
-	api    AdminAPI
-	bucket string
-	prefix string // of the objects, without a slash at its end
-	mode   ChecksumMode
-	log    *slog.Logger
+	api        AdminAPI
+	bucket     string
+	prefix     string // of the objects, without a slash at its end
+	mode       ChecksumMode
+	protection protection
+	log        *slog.Logger
 }
 
 // Admin returns the Admin of the store's bucket, for objects below prefix. It is
@@ -49,7 +50,10 @@ func (s *Store) Admin(prefix string) (*Admin, error) {
 	if !ok {
 		return nil, fmt.Errorf("administer bucket %q: %w", s.bucket, blob.ErrUnsupported)
 	}
-	return &Admin{api: api, bucket: s.bucket, prefix: strings.TrimSuffix(prefix, "/"), mode: s.checksum, log: s.log}, nil
+	return &Admin{
+		api: api, bucket: s.bucket, prefix: strings.TrimSuffix(prefix, "/"),
+		mode: s.checksum, protection: s.protection, log: s.log,
+	}, nil
 }
 
 // errorf wraps err with what was tried.
@@ -85,13 +89,17 @@ func (a *Admin) probe(ctx context.Context, f func(key string) error) error {
 // probeText is the content of a probe.
 const probeText = "probe"
 
+// putProbe puts one as a Store puts objects: a policy may demand encryption or
+// tags.
 func (a *Admin) putProbe(ctx context.Context, key string, ifNoneMatch *string) error {
-	_, err := a.api.PutObject(ctx, &s3.PutObjectInput{
+	in := &s3.PutObjectInput{
 		Bucket:      aws.String(a.bucket),
 		Key:         aws.String(key),
 		Body:        strings.NewReader(probeText),
 		IfNoneMatch: ifNoneMatch,
-	})
+	}
+	a.protection.onPut(in)
+	_, err := a.api.PutObject(ctx, in)
 	return err
 }
 

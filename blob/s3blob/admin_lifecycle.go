@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -17,7 +16,7 @@ import (
 // day is the unit of lifecycle rules.
 const day = 24 * time.Hour
 
-// Lifecycle is what the bucket's enabled rules do to everything below a prefix.
+// Lifecycle is what rules do to everything below a prefix.
 type Lifecycle struct {
 	AbortDays  int // age at which unfinished multipart uploads go; 0 never
 	ExpireDays int // age at which objects go; 0 never
@@ -30,57 +29,17 @@ func LifecycleDays(age time.Duration) int {
 }
 
 // Lifecycle reads what happens to objects and unfinished uploads below the
-// prefix, whoever set the rules. Rules that pick by tag or size, or cover only
-// some of the prefix, do not count. s3:GetLifecycleConfiguration.
+// prefix, whoever set the rules: Covering of LifecycleRules.
+// s3:GetLifecycleConfiguration.
 func (a *Admin) Lifecycle(ctx context.Context) (Lifecycle, error) {
-	var sum Lifecycle
-	out, err := a.readLifecycle(ctx)
-	if err != nil {
-		return sum, err
-	}
-	for _, r := range out.Rules {
-		if r.Status != types.ExpirationStatusEnabled || !a.covers(r) {
-			continue
-		}
-		if r.AbortIncompleteMultipartUpload != nil {
-			sum.AbortDays = sooner(sum.AbortDays, r.AbortIncompleteMultipartUpload.DaysAfterInitiation)
-		}
-		if r.Expiration != nil {
-			sum.ExpireDays = sooner(sum.ExpireDays, r.Expiration.Days)
-		}
-	}
-	return sum, nil
-}
-
-// sooner is the smaller number of days, where 0 and nil mean never.
-func sooner(days int, other *int32) int {
-	n := int(aws.ToInt32(other))
-	if n == 0 || days != 0 && days < n {
-		return days
-	}
-	return n
-}
-
-// covers reports whether the rule applies to every object below the prefix.
-func (a *Admin) covers(r types.LifecycleRule) bool {
-	prefix := aws.ToString(r.Prefix) //nolint:staticcheck // older rules have it there
-	if f := r.Filter; f != nil {
-		if f.Tag != nil || f.ObjectSizeGreaterThan != nil || f.ObjectSizeLessThan != nil {
-			return false
-		}
-		prefix += aws.ToString(f.Prefix)
-		if f.And != nil {
-			if len(f.And.Tags) > 0 || f.And.ObjectSizeGreaterThan != nil || f.And.ObjectSizeLessThan != nil {
-				return false
-			}
-			prefix += aws.ToString(f.And.Prefix)
-		}
-	}
-	return strings.HasPrefix(a.objectPrefix(), prefix)
+	rules, err := a.LifecycleRules(ctx)
+	return Covering(rules), err
 }
 
 // SetLifecycle installs one rule for what is below the prefix, in place of the
 // one it installed before, and keeps all others. Days of 0 leave that part out.
+// Without a prefix it expires nothing: the rule would take whatever else lies in
+// the bucket.
 // S3 offers no way to exclude somebody else who sets rules at the same moment. It
 // reads the rules again afterwards, because stores drop what they do not know:
 // blob.ErrUnsupported then, with the rest of the rule in place.
@@ -88,6 +47,9 @@ func (a *Admin) covers(r types.LifecycleRule) bool {
 func (a *Admin) SetLifecycle(ctx context.Context, want Lifecycle) error {
 	if want.AbortDays < 0 || want.ExpireDays < 0 || want == (Lifecycle{}) {
 		return fmt.Errorf("set lifecycle of bucket %q: %d and %d days", a.bucket, want.AbortDays, want.ExpireDays)
+	}
+	if want.ExpireDays > 0 && a.prefix == "" {
+		return fmt.Errorf("set lifecycle of bucket %q: objects would expire in the whole bucket, want a prefix", a.bucket)
 	}
 	out, err := a.readLifecycle(ctx)
 	if err != nil {
@@ -102,7 +64,7 @@ func (a *Admin) SetLifecycle(ctx context.Context, want Lifecycle) error {
 		}
 		return a.errorf(err, "set lifecycle")
 	}
-	got, err := a.ownLifecycle(ctx)
+	got, err := a.OwnLifecycle(ctx)
 	if err == nil && got != want {
 		return fmt.Errorf("set lifecycle of bucket %q: asked for %+v, the store kept %+v: %w", a.bucket, want, got, blob.ErrUnsupported)
 	}
@@ -126,23 +88,18 @@ func (a *Admin) rule(l Lifecycle) types.LifecycleRule {
 	return r
 }
 
-// ownLifecycle reads the rule that SetLifecycle installs.
-func (a *Admin) ownLifecycle(ctx context.Context) (Lifecycle, error) {
-	var own Lifecycle
+// OwnLifecycle reads the rule that SetLifecycle installs, also while it is
+// disabled. s3:GetLifecycleConfiguration.
+func (a *Admin) OwnLifecycle(ctx context.Context) (Lifecycle, error) {
 	out, err := a.readLifecycle(ctx)
 	if err != nil {
-		return own, err
+		return Lifecycle{}, err
 	}
+	var own LifecycleRule
 	if i := slices.IndexFunc(out.Rules, a.isOurs); i >= 0 {
-		r := out.Rules[i]
-		if r.AbortIncompleteMultipartUpload != nil {
-			own.AbortDays = sooner(0, r.AbortIncompleteMultipartUpload.DaysAfterInitiation)
-		}
-		if r.Expiration != nil {
-			own.ExpireDays = sooner(0, r.Expiration.Days)
-		}
+		own.does(out.Rules[i])
 	}
-	return own, nil
+	return Lifecycle{AbortDays: own.AbortDays, ExpireDays: own.ExpireDays}, nil
 }
 
 // readLifecycle has no rules for a bucket without a configuration.

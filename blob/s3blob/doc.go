@@ -64,6 +64,27 @@
 // presigned request may do what the identity that signed it may. The methods of
 // Admin name what they need besides.
 //
+// MinIO's presigned requests need denials on top, and an identity other than the
+// root user, whom no policy binds. A put with another object to copy; content in
+// the form for which MinIO looks at no signature of a URL (over HTTPS the SDK
+// sends it as well, unless Config.Checksum is ChecksumWhenRequired); archives to
+// be unpacked, which are checked against a folder:
+//
+//	{
+//	  "Effect": "Deny", "Action": "s3:PutObject",
+//	  "Resource": "arn:aws:s3:::BUCKET/*",
+//	  "Condition": {"Null": {"s3:x-amz-copy-source": "false"}}
+//	},
+//	{
+//	  "Effect": "Deny", "Action": "s3:PutObject",
+//	  "Resource": "arn:aws:s3:::BUCKET/*",
+//	  "Condition": {"StringEquals": {"s3:x-amz-content-sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER"}}
+//	},
+//	{
+//	  "Effect": "Deny", "Action": "s3:PutObject",
+//	  "Resource": ["arn:aws:s3:::BUCKET", "arn:aws:s3:::BUCKET/*/"]
+//	}
+//
 // # Presigned requests
 //
 // They are made by a presign client of its own, for Config.PublicEndpoint where
@@ -71,7 +92,8 @@
 // is refused. A put is bound to its key by the signature, to its size by the
 // signed Content-Length, and to its content by the signed x-amz-checksum-sha256,
 // which the store compares with what arrives. A store that ignores that header
-// does not bind the content; Head then has no SHA-256 for what was put.
+// does not bind the content; Head then has no SHA-256 for what was put. A store
+// that heeds headers which are not signed binds nothing: DirectSupport tries.
 //
 // # Credentials
 //

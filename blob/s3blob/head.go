@@ -32,11 +32,12 @@ func (s *Store) Head(ctx context.Context, key string) (blob.Info, error) {
 		return blob.Info{}, fmt.Errorf("head object %s: answer without a length", key)
 	}
 	info := blob.Info{
-		Size:         *out.ContentLength,
-		LastModified: aws.ToTime(out.LastModified),
-		ContentType:  aws.ToString(out.ContentType),
-		ETag:         strings.Trim(aws.ToString(out.ETag), `"`),
-		Version:      aws.ToString(out.VersionId),
+		Size:            *out.ContentLength,
+		LastModified:    aws.ToTime(out.LastModified),
+		ContentType:     aws.ToString(out.ContentType),
+		ContentEncoding: aws.ToString(out.ContentEncoding),
+		ETag:            strings.Trim(aws.ToString(out.ETag), `"`),
+		Version:         aws.ToString(out.VersionId),
 	}
 	if out.ChecksumType != types.ChecksumTypeComposite {
 		info.SHA256 = wholeSHA256(aws.ToString(out.ChecksumSHA256))

@@ -58,7 +58,8 @@ func (p signer) sign(ctx context.Context, ttl time.Duration, presign func(presig
 	}
 	// S3 counts whole seconds, from a date that has no fraction either.
 	ttl = ttl.Truncate(time.Second)
-	expires := time.Now().Truncate(time.Second).Add(ttl)
+	begun := time.Now()
+	expires := begun.Truncate(time.Second).Add(ttl)
 	if p.credentials != nil {
 		keys, err := p.credentials.Retrieve(ctx)
 		if err != nil {
@@ -66,6 +67,12 @@ func (p signer) sign(ctx context.Context, ttl time.Duration, presign func(presig
 		}
 		if keys.CanExpire && keys.Expires.Before(expires) {
 			expires = keys.Expires
+		}
+		// The date is that of the signing, and credentials may be slow to come.
+		if late := time.Since(begun).Truncate(time.Second); late > 0 {
+			if ttl -= late; ttl < time.Second {
+				return blob.SignedRequest{}, fmt.Errorf("credentials came after %v", late)
+			}
 		}
 	}
 	signed, err := presign(p.api, s3.WithPresignExpires(ttl))
@@ -102,18 +109,22 @@ func (s *Store) PresignGet(ctx context.Context, key string, opts blob.PresignGet
 }
 
 // PresignPut implements blob.Presigner; see PresignGet for blob.ErrUnsupported.
-// Size, checksum, type, condition, encryption and tags are signed as headers. For
-// an object of no bytes the SDK signs neither length nor type: there the checksum
-// alone binds the content.
+// Size, checksum, type, encoding, condition, encryption and tags are signed as
+// headers. For an object of no bytes the SDK signs neither length nor type: there
+// the checksum alone binds the content.
+//
+// What other headers the holder may add is the store's affair. AWS refuses those
+// that begin with x-amz- and are not signed; MinIO takes them, and DirectSupport
+// tells what comes of it.
 func (s *Store) PresignPut(ctx context.Context, key string, opts blob.PresignPutOptions) (blob.SignedRequest, error) {
-	r, err := s.presignPut(ctx, key, opts)
+	r, err := s.presignPut(ctx, s.signer, key, opts)
 	if err != nil {
 		return blob.SignedRequest{}, fmt.Errorf("presign put of object %s: %w", key, err)
 	}
 	return r, nil
 }
 
-func (s *Store) presignPut(ctx context.Context, key string, opts blob.PresignPutOptions) (blob.SignedRequest, error) {
+func (s *Store) presignPut(ctx context.Context, by signer, key string, opts blob.PresignPutOptions) (blob.SignedRequest, error) {
 	switch {
 	case opts.Size < 0:
 		return blob.SignedRequest{}, fmt.Errorf("size of %d bytes", opts.Size)
@@ -123,17 +134,18 @@ func (s *Store) presignPut(ctx context.Context, key string, opts blob.PresignPut
 		return blob.SignedRequest{}, errors.New("no SHA-256, so any content would do")
 	}
 	in := &s3.PutObjectInput{
-		Bucket:         aws.String(s.bucket),
-		Key:            aws.String(key),
-		ContentLength:  aws.Int64(opts.Size),
-		ContentType:    optional(opts.ContentType),
-		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(opts.SHA256[:])),
+		Bucket:          aws.String(s.bucket),
+		Key:             aws.String(key),
+		ContentLength:   aws.Int64(opts.Size),
+		ContentType:     optional(opts.ContentType),
+		ContentEncoding: optional(opts.ContentEncoding),
+		ChecksumSHA256:  aws.String(base64.StdEncoding.EncodeToString(opts.SHA256[:])),
 	}
 	if opts.IfNoneMatch {
 		in.IfNoneMatch = aws.String("*")
 	}
 	s.protection.onPut(in)
-	return s.signer.sign(ctx, opts.TTL, func(api presignAPI, expires func(*s3.PresignOptions)) (*v4.PresignedHTTPRequest, error) {
+	return by.sign(ctx, opts.TTL, func(api presignAPI, expires func(*s3.PresignOptions)) (*v4.PresignedHTTPRequest, error) {
 		return api.PresignPutObject(ctx, in, expires)
 	})
 }

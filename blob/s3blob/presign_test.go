@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -182,6 +183,32 @@ func TestPresignedRequestEndsWithItsCredentials(t *testing.T) {
 	if query(t, r).Get("X-Amz-Security-Token") != "c" {
 		t.Error("the session token is not part of the URL")
 	}
+}
+
+// TestSlowCredentialsDoNotLengthenALife: the date in the URL is that of the
+// signing, so what the credentials took comes off.
+func TestSlowCredentialsDoNotLengthenALife(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cfg := afar(t)
+		cfg.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			time.Sleep(10 * time.Second) //nolint:forbidigo // the bubble's clock
+			return aws.Credentials{AccessKeyID: "a", SecretAccessKey: "b"}, nil
+		})
+		begun := time.Now()
+		r := presignedGet(t, open(t, cfg), "k")
+		q := query(t, r)
+		signed, err := time.Parse("20060102T150405Z", q.Get("X-Amz-Date"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if q.Get("X-Amz-Expires") != "50" || signed.Add(50*time.Second).After(begun.Add(time.Minute)) || !r.Expires.Equal(begun.Truncate(time.Second).Add(time.Minute)) {
+			t.Errorf("signed %v for %s s, said to end %v, want %v", signed, q.Get("X-Amz-Expires"), r.Expires, begun.Add(time.Minute))
+		}
+		if r, err := open(t, cfg).PresignGet(t.Context(), "k", blob.PresignGetOptions{TTL: 10 * time.Second}); err == nil {
+			t.Errorf("signed after its end: %v", r)
+		}
+	})
 }
 
 func TestStoreOverAnotherClientCannotPresign(t *testing.T) {

@@ -39,6 +39,7 @@ type protection struct {
 	encryption types.ServerSideEncryption
 	kmsKeyID   *string
 	tagging    *string
+	tags       map[string]string
 }
 
 func (c Config) protection() protection {
@@ -46,6 +47,7 @@ func (c Config) protection() protection {
 		encryption: types.ServerSideEncryption(c.Encryption),
 		kmsKeyID:   optional(c.KMSKeyID),
 		tagging:    optional(encodeTags(c.Tags)),
+		tags:       c.Tags,
 	}
 }
 
@@ -56,6 +58,13 @@ func (p protection) onPut(in *s3.PutObjectInput) {
 func (p protection) onCreate(in *s3.CreateMultipartUploadInput) {
 	in.ServerSideEncryption, in.SSEKMSKeyId, in.Tagging = p.encryption, p.kmsKeyID, p.tagging
 }
+
+// ProtectPut has a put ask for the encryption and the tags of every object of the
+// Store.
+func (s *Store) ProtectPut(in *s3.PutObjectInput) { s.protection.onPut(in) }
+
+// ProtectCreate does the same for a multipart upload.
+func (s *Store) ProtectCreate(in *s3.CreateMultipartUploadInput) { s.protection.onCreate(in) }
 
 func (c Config) checkProtection() error {
 	switch c.Encryption {

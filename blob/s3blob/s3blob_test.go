@@ -47,7 +47,7 @@ func config(t *testing.T, server devstack.S3) s3blob.Config {
 		Region:      server.Region,
 		Endpoint:    server.Endpoint,
 		PathStyle:   server.PathStyle,
-		Credentials: credentials.NewStaticCredentialsProvider(server.AccessKey, server.SecretKey, ""),
+		Credentials: credentials.NewStaticCredentialsProvider(server.AccessKey, server.SecretKey, server.SessionToken),
 		Pool:        pool(t, blob.PoolConfig{BudgetBytes: 4 * blob.DefaultPartBytes, MaxWait: 5 * time.Minute}),
 	}
 }
@@ -81,7 +81,7 @@ func client(server devstack.S3) *s3.Client {
 		Region:       server.Region,
 		BaseEndpoint: aws.String(server.Endpoint),
 		UsePathStyle: server.PathStyle,
-		Credentials:  credentials.NewStaticCredentialsProvider(server.AccessKey, server.SecretKey, ""),
+		Credentials:  credentials.NewStaticCredentialsProvider(server.AccessKey, server.SecretKey, server.SessionToken),
 	})
 }
 

@@ -75,6 +75,7 @@ type Store struct {
 	protection  protection
 	checksum    ChecksumMode
 	signer      signer
+	trial       trialWay
 	log         *slog.Logger
 
 	// partChecksum is named when an upload is created, with each part and at the
@@ -176,6 +177,7 @@ func newStore(cfg Config, api API) *Store {
 	}
 	if client, ok := api.(*s3.Client); ok {
 		s.signer = newSigner(client, cfg.PublicEndpoint)
+		s.trial = newTrialWay(client)
 	}
 	return s
 }

@@ -83,7 +83,7 @@ func want0(t *testing.T, env []string, args ...string) string {
 func s3Env(s devstack.S3) []string {
 	return []string{
 		"S3_BUCKET=" + s.Bucket, "S3_ENDPOINT=" + s.Endpoint, "S3_REGION=" + s.Region, "S3_USE_PATH_STYLE=" + strconv.FormatBool(s.PathStyle),
-		"AWS_ACCESS_KEY_ID=" + s.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.SecretKey,
+		"AWS_ACCESS_KEY_ID=" + s.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.SecretKey, "AWS_SESSION_TOKEN=" + s.SessionToken,
 	}
 }
 

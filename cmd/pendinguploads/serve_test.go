@@ -111,7 +111,7 @@ type stack struct {
 
 func newStack(t *testing.T) stack {
 	t.Helper()
-	s := stack{database: devstack.Database(t), s3: devstack.MinIO(t)}
+	s := stack{database: devstack.Database(t), s3: devstack.MinIOUser(t)}
 	s.env = append(s3Env(s.s3), "DATABASE_URL="+s.database, "LISTEN_ADDR=127.0.0.1:0")
 	var ws struct {
 		ID    string `json:"id"`

@@ -156,7 +156,12 @@ func withBucket(ctx context.Context, tb testing.TB, stack *Stack, server S3, err
 // EachS3 runs f against every S3 server, in parallel subtests named after it.
 func EachS3(t *testing.T, f func(t *testing.T, s3 S3)) {
 	t.Helper()
-	for name, server := range map[string]func(testing.TB) S3{"minio": MinIO, "versitygw": VersityGW} {
+	eachS3(t, map[string]func(testing.TB) S3{"minio": MinIO, "versitygw": VersityGW}, f)
+}
+
+func eachS3(t *testing.T, servers map[string]func(testing.TB) S3, f func(t *testing.T, s3 S3)) {
+	t.Helper()
+	for name, server := range servers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f(t, server(t))

@@ -42,7 +42,7 @@ func (d *Doctor) checkBucket(ctx context.Context) verdict {
 func (d *Doctor) bucketRefused(ctx context.Context, err error) verdict {
 	_, why := d.store.API().ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: aws.String(d.cfg.Settings.S3Bucket), MaxKeys: aws.Int32(1)})
 	switch s3Code(why) {
-	case "", "AccessDenied":
+	case "", codeDenied:
 		v := fail(d.grant("s3:ListBucket", true), "HeadBucket is refused: %s", s3Said(err))
 		v.usable = true // the rest may be allowed
 		return v

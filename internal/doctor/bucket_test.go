@@ -23,7 +23,7 @@ import (
 func withoutBucket() others {
 	return others{"bucket": doctor.Failure}.skipped("versioning", "put", "get", "head", "list", "list unfinished", "delete", "delete many",
 		"multipart create", "multipart part", "multipart complete", "multipart abort", "checksum", "conditional writes", "presign",
-		"public tls", "public presign", "lifecycle unfinished", "lifecycle objects", "cors", "public access")
+		"public tls", "public presign", "direct uploads", "lifecycle unfinished", "lifecycle objects", "cors", "public access")
 }
 
 func TestBucketThatCannotBeUsed(t *testing.T) {

@@ -31,6 +31,7 @@ const (
 	namePresign        = "presign"
 	namePublicTLS      = "public tls"
 	namePublicPresign  = "public presign"
+	nameDirect         = "direct uploads"
 	nameUnfinished     = "lifecycle unfinished"
 	nameExpiry         = "lifecycle objects"
 	nameCORS           = "cors"
@@ -75,6 +76,7 @@ func checks(bucket bool) []check {
 		check{name: namePresign, needs: []string{namePut, nameGet}, run: (*Doctor).checkPresign},
 		check{name: namePublicTLS, needs: []string{nameBucket}, run: (*Doctor).checkPublicTLS},
 		check{name: namePublicPresign, needs: []string{namePublicTLS, namePut, nameGet}, run: (*Doctor).checkPublicPresign},
+		check{name: nameDirect, needs: []string{namePut, nameGet, nameHead, nameDelete, namePresign}, run: (*Doctor).checkDirect},
 		check{name: nameUnfinished, needs: []string{nameBucket}, run: (*Doctor).checkUnfinished},
 		check{name: nameExpiry, needs: []string{nameBucket}, run: (*Doctor).checkExpiry},
 		check{name: nameCORS, needs: []string{nameBucket, namePublicTLS}, run: (*Doctor).checkCORS},

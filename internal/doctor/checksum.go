@@ -39,10 +39,13 @@ func (d *Doctor) checkChecksum(ctx context.Context) verdict {
 
 func (d *Doctor) putSummed(ctx context.Context, name string, sum [sha256.Size]byte) (key string, err error) {
 	key = d.newKey(name)
-	_, err = d.store.API().PutObject(ctx, &s3.PutObjectInput{
+	in := &s3.PutObjectInput{
 		Bucket: aws.String(d.cfg.Settings.S3Bucket), Key: aws.String(key), Body: strings.NewReader(probeText),
 		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(sum[:])),
-	})
+	}
+	d.store.ProtectPut(in)
+	_, err = d.store.API().PutObject(ctx, in)
+	d.forgetRefused(err)
 	return key, err
 }
 

@@ -43,11 +43,15 @@ func counted(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// refused reports whether the store knows who asks and does not let him.
+// refused reports whether the store knows who asks and does not let him. Of one
+// object among many it says so by the code alone.
 func refused(err error) bool {
 	var resp *awshttp.ResponseError
-	return errors.As(err, &resp) && (resp.HTTPStatusCode() == http.StatusForbidden || resp.HTTPStatusCode() == http.StatusUnauthorized)
+	return s3Code(err) == codeDenied || errors.As(err, &resp) && (resp.HTTPStatusCode() == http.StatusForbidden || resp.HTTPStatusCode() == http.StatusUnauthorized)
 }
+
+// codeDenied is the code of a refusal.
+const codeDenied = "AccessDenied"
 
 // s3Code is the code of the store's answer, "" without one.
 func s3Code(err error) string {

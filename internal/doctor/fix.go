@@ -27,8 +27,8 @@ func (d *Doctor) Remedies(results []Result) []Remedy {
 		return slices.ContainsFunc(results, func(r Result) bool { return r.Name == name && r.Status == Warning })
 	}
 	var list []Remedy
-	if r := d.rules; r != nil && r.err == nil && (warned(nameUnfinished) || warned(nameExpiry)) {
-		list = append(list, d.lifecycleRemedy(!warned(nameUnfinished)))
+	if want, checks := d.missingRule(results); len(checks) > 0 {
+		list = append(list, d.lifecycleRemedy(want, checks))
 	}
 	if warned(nameCORS) {
 		list = append(list, d.corsRemedy())
@@ -36,22 +36,18 @@ func (d *Doctor) Remedies(results []Result) []Remedy {
 	return list
 }
 
-// lifecycleRemedy leaves unfinished uploads out where they are taken care of: MinIO
-// knows no such rule.
-func (d *Doctor) lifecycleRemedy(objectsAlone bool) Remedy {
-	want := d.wanted()
-	if objectsAlone && d.rules.AbortDays == 0 {
-		want.AbortDays = 0
-	}
+func (d *Doctor) lifecycleRemedy(want s3blob.Lifecycle, checks []string) Remedy {
 	var parts []string
 	if want.AbortDays > 0 {
 		parts = append(parts, "abort unfinished uploads after "+counted(want.AbortDays, "day"))
 	}
-	parts = append(parts, "expire objects after "+counted(want.ExpireDays, "day"))
+	if want.ExpireDays > 0 {
+		parts = append(parts, fmt.Sprintf("expire objects after %s (they are needed for up to %v)", counted(want.ExpireDays, "day"), d.rules.needed.longest))
+	}
 	return Remedy{
 		Text: fmt.Sprintf("lifecycle rule of bucket %s for keys that begin with %q: %s; the rules of others stay",
 			d.cfg.Settings.S3Bucket, d.prefixed(""), strings.Join(parts, ", ")),
-		checks: []string{nameUnfinished, nameExpiry},
+		checks: checks,
 		apply:  func(ctx context.Context, a *s3blob.Admin) error { return a.SetLifecycle(ctx, want) },
 	}
 }

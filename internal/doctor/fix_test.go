@@ -35,7 +35,7 @@ func TestFixSetsALifecycleRuleBesideOthers(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	want := []string{"lifecycle rule of bucket " + w.s3.Bucket + ` for keys that begin with "staged/": expire objects after 2 days; the rules of others stay`}
+	want := []string{"lifecycle rule of bucket " + w.s3.Bucket + ` for keys that begin with "staged/": expire objects after 2 days (they are needed for up to 26h0m0s); the rules of others stay`}
 	if diff := cmp.Diff(want, texts); diff != "" {
 		t.Errorf("remedies (-want +got):\n%s", diff)
 	}

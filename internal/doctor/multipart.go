@@ -29,15 +29,12 @@ func (d *Doctor) partAlgorithm() types.ChecksumAlgorithm {
 }
 
 func (d *Doctor) create(ctx context.Context, name string) (upload, error) {
-	s := d.cfg.Settings
 	in := &s3.CreateMultipartUploadInput{
-		Bucket: aws.String(s.S3Bucket), Key: aws.String(d.newKey(name)), ChecksumAlgorithm: d.partAlgorithm(),
-		ServerSideEncryption: types.ServerSideEncryption(s.S3SSE),
+		Bucket: aws.String(d.cfg.Settings.S3Bucket), Key: aws.String(d.newKey(name)), ChecksumAlgorithm: d.partAlgorithm(),
 	}
-	if s.S3SSEKMSKeyID != "" {
-		in.SSEKMSKeyId = aws.String(s.S3SSEKMSKeyID)
-	}
+	d.store.ProtectCreate(in)
 	out, err := d.store.API().CreateMultipartUpload(ctx, in)
+	d.forgetRefused(err)
 	if err != nil {
 		return upload{}, err
 	}

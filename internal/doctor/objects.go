@@ -99,11 +99,17 @@ func (d *Doctor) newKey(name string) string {
 	return key
 }
 
-func (d *Doctor) put(ctx context.Context, name string) (key string, err error) {
-	key = d.newKey(name)
-	if err = d.store.Put(ctx, key, strings.NewReader(probeText), blob.PutOptions{ContentType: "text/plain"}); refused(err) {
+// forgetRefused takes back the key that was made last where nothing was put.
+func (d *Doctor) forgetRefused(err error) {
+	if refused(err) {
 		d.keys = d.keys[:len(d.keys)-1]
 	}
+}
+
+func (d *Doctor) put(ctx context.Context, name string) (key string, err error) {
+	key = d.newKey(name)
+	err = d.store.Put(ctx, key, strings.NewReader(probeText), blob.PutOptions{ContentType: "text/plain"})
+	d.forgetRefused(err)
 	return key, err
 }
 

@@ -28,12 +28,12 @@ func TestPermissionsOneByOne(t *testing.T) {
 		left   bool // something must be
 	}{
 		"put": {deny: object(http.MethodPut), action: "s3:PutObject", skips: []string{
-			"get", "head", "delete", "delete many", "checksum", "conditional writes", "presign", "public presign", "public access"}},
-		"get":             {deny: object(http.MethodGet), action: "s3:GetObject", skips: []string{"presign", "public presign"}},
-		"head":            {deny: object(http.MethodHead), action: "s3:GetObject", skips: []string{"checksum"}},
+			"get", "head", "delete", "delete many", "checksum", "conditional writes", "presign", "public presign", "direct uploads", "public access"}},
+		"get":             {deny: object(http.MethodGet), action: "s3:GetObject", skips: []string{"presign", "public presign", "direct uploads"}},
+		"head":            {deny: object(http.MethodHead), action: "s3:GetObject", skips: []string{"checksum", "direct uploads"}},
 		"list":            {deny: query(http.MethodGet, "list-type"), action: "s3:ListBucket"},
 		"list unfinished": {deny: query(http.MethodGet, "uploads"), action: "s3:ListBucketMultipartUploads"},
-		"delete":          {deny: object(http.MethodDelete), action: "s3:DeleteObject", skips: []string{"conditional writes"}},
+		"delete":          {deny: object(http.MethodDelete), action: "s3:DeleteObject", skips: []string{"conditional writes", "direct uploads"}},
 		"delete many":     {deny: query(http.MethodPost, "delete"), action: "s3:DeleteObject"},
 		"multipart create": {deny: query(http.MethodPost, "uploads"), action: "s3:PutObject",
 			skips: []string{"multipart part", "multipart complete", "multipart abort"}},
@@ -81,7 +81,7 @@ func TestProbesThatCannotBeRemovedAreNamed(t *testing.T) {
 		return r.Method == http.MethodDelete && w.plain(r) || r.Method == http.MethodPost && r.URL.Query().Has("delete")
 	}))
 	byName := found(t, w.run(t), others{
-		"delete": doctor.Failure, "delete many": doctor.Failure, "probes": doctor.Warning, "conditional writes": doctor.Skipped,
+		"delete": doctor.Failure, "delete many": doctor.Failure, "probes": doctor.Warning, "conditional writes": doctor.Skipped, "direct uploads": doctor.Skipped,
 	})
 	says(t, byName["probes"], prefix+"/.doctor/", "by hand")
 }

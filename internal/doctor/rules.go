@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -22,42 +23,30 @@ const (
 
 	// minio is what MinIO calls itself. It has no rule for unfinished uploads.
 	minio = "MinIO"
-
-	// defaultRetention is what ACK_RETENTION=0 stands for.
-	defaultRetention = time.Hour
 )
 
 // rules are the lifecycle rules, read once for two checks.
 type rules struct {
-	s3blob.Lifecycle
-	err error
+	s3blob.Lifecycle // of those that spare nothing
+	list             []s3blob.LifecycleRule
+	own              s3blob.Lifecycle // what --fix installed before
+	needed           lifetime
+	err              error
 }
 
 func (d *Doctor) readRules(ctx context.Context) rules {
 	if d.rules == nil {
-		d.rules = &rules{}
+		d.rules = &rules{needed: d.lifetime(ctx)}
 		var admin *s3blob.Admin
 		if admin, d.rules.err = d.store.Admin(d.cfg.Settings.S3Prefix); d.rules.err == nil {
-			d.rules.Lifecycle, d.rules.err = admin.Lifecycle(ctx)
+			d.rules.list, d.rules.err = admin.LifecycleRules(ctx)
+			d.rules.Lifecycle = s3blob.Covering(d.rules.list)
+		}
+		if d.rules.err == nil {
+			d.rules.own, d.rules.err = admin.OwnLifecycle(ctx)
 		}
 	}
 	return *d.rules
-}
-
-// wanted is the rule that stands behind the sweeper: it takes nothing that the
-// service still needs.
-func (d *Doctor) wanted() s3blob.Lifecycle {
-	return s3blob.Lifecycle{AbortDays: s3blob.LifecycleDays(d.cfg.Settings.MaxUploadTime), ExpireDays: s3blob.LifecycleDays(d.longestLife())}
-}
-
-// longestLife is how long an object can be of use.
-func (d *Doctor) longestLife() time.Duration {
-	s := d.cfg.Settings
-	retention := s.AckRetention
-	if retention == 0 {
-		retention = defaultRetention
-	}
-	return s.UploadTTL + retention + s.OrphanGrace
 }
 
 // unreadRules judges rules that cannot be read.
@@ -78,15 +67,15 @@ func (d *Doctor) checkUnfinished(ctx context.Context) verdict {
 	if v, done := d.unreadRules(r.err); done {
 		return v
 	}
-	longest := d.cfg.Settings.MaxUploadTime
+	if found := r.harm(aborts(d.cfg.Settings.MaxUploadTime)); found.any() {
+		return found.verdict(d.lengthen(found, "lengthen the rule, or lower MAX_UPLOAD_TIME"),
+			fmt.Sprintf("uploads may take %v", d.cfg.Settings.MaxUploadTime))
+	}
 	switch {
 	case r.AbortDays == 0 && d.isMinIO(ctx):
 		return ok("MinIO drops unfinished uploads by itself")
 	case r.AbortDays == 0:
-		return warn(fixIt, "no rule aborts unfinished uploads below the prefix")
-	case time.Duration(r.AbortDays)*day < longest:
-		return fail("lengthen the rule that aborts unfinished uploads, or lower MAX_UPLOAD_TIME",
-			"unfinished uploads are aborted after %s, and may take %v", counted(r.AbortDays, "day"), longest)
+		return warn(d.install(r), "no rule aborts unfinished uploads below the prefix")
 	}
 	return ok("unfinished uploads are aborted after %s", counted(r.AbortDays, "day"))
 }
@@ -96,13 +85,12 @@ func (d *Doctor) checkExpiry(ctx context.Context) verdict {
 	if v, done := d.unreadRules(r.err); done {
 		return v
 	}
-	longest := d.longestLife()
-	switch {
-	case r.ExpireDays == 0:
-		return warn(fixIt, "no rule expires objects below the prefix")
-	case time.Duration(r.ExpireDays)*day < longest:
-		return fail("lengthen the rule that expires objects, or lower UPLOAD_TTL, ACK_RETENTION or ORPHAN_GRACE",
-			"objects expire after %s, and are needed for up to %v: files go before they are fetched", counted(r.ExpireDays, "day"), longest)
+	if found := r.harm(takes(r.needed.longest, time.Now())); found.any() {
+		return found.verdict(d.lengthen(found, "lengthen, narrow or disable the rule, or lower UPLOAD_TTL, ACK_RETENTION or ORPHAN_GRACE"),
+			fmt.Sprintf("it takes live objects: they are needed for up to %v", r.needed.longest))
+	}
+	if r.ExpireDays == 0 {
+		return warn(d.install(r), "no rule expires objects below the prefix")
 	}
 	return ok("objects expire after %s", counted(r.ExpireDays, "day"))
 }

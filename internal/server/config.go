@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/molecule-ai/pendinguploads/blob"
 	"github.com/molecule-ai/pendinguploads/blob/s3blob"
 	"github.com/molecule-ai/pendinguploads/handlers"
 	"github.com/molecule-ai/pendinguploads/internal/signing"
@@ -63,13 +64,13 @@ type Uploads struct {
 	ReadAfterAck      bool          `env:"READ_AFTER_ACK" help:"Keep acked files readable until they are swept, for canvases that are reloaded and files that agents show."`
 	InlineMaxBytes    int64         `env:"INLINE_MAX_BYTES" default:"0" help:"Files up to this many bytes stay in PostgreSQL."`
 	UploadMemoryBytes int64         `env:"UPLOAD_MEMORY_BYTES" default:"268435456" help:"Bytes that all running uploads may hold; beyond it they wait, then get 503. Content kept in PostgreSQL counts three times."`
-	MaxUploadTime     time.Duration `env:"MAX_UPLOAD_TIME" default:"30m" help:"Longest upload; less than ORPHAN_GRACE."`
-	DirectTTL         time.Duration `env:"DIRECT_TTL" default:"15m" help:"How long a direct upload to S3 may take from its reservation to its commit, at most MAX_UPLOAD_TIME; 0: no direct uploads."`
+	MaxUploadTime     time.Duration `env:"MAX_UPLOAD_TIME" default:"30m" help:"Longest upload, 1s to 168h; less than ORPHAN_GRACE."`
+	DirectTTL         time.Duration `env:"DIRECT_TTL" default:"15m" help:"How long a direct upload to S3 may take from its reservation to its commit, at most MAX_UPLOAD_TIME and 168h; 0: no direct uploads."`
 }
 
 // Delivery says how content leaves.
 type Delivery struct {
-	ContentDelivery    string        `env:"CONTENT_DELIVERY" default:"proxy" enum:"proxy,redirect" help:"proxy: content goes through the service. redirect: those who follow redirects go to the object store. URLs for the asking (?delivery=url) in both."`
+	ContentDelivery    string        `env:"CONTENT_DELIVERY" default:"proxy" enum:"proxy,redirect" help:"proxy: content goes through the service. redirect: those who follow redirects go to the object store. URLs for the asking (?delivery=url) in both. redirect needs PUBLIC_URL."`
 	ContentRedirectFor string        `env:"CONTENT_REDIRECT_FOR" default:"asked" enum:"asked,all" help:"Who is redirected: who says that he follows (?delivery=redirect), or all who do not say otherwise. Released pollers write a redirect's body to disk and ack it."`
 	PresignTTL         time.Duration `env:"PRESIGN_TTL" default:"5m" help:"How long URLs of content work, 1s to 168h; never longer than the file waits."`
 	URLSigningKeys     string        `env:"URL_SIGNING_KEYS" help:"One or two keys, separated by a comma, each 32 bytes or more in hex or base64, the same on all replicas: the first signs, both are accepted. Unset: a random key a process. Prefer the environment." placeholder:"KEYS"`
@@ -160,10 +161,10 @@ func (u Uploads) validate(inlineOnly bool) error {
 		return fmt.Errorf("INLINE_MAX_BYTES is %d, want 0 or more", u.InlineMaxBytes)
 	case u.UploadTTL < time.Second:
 		return fmt.Errorf("UPLOAD_TTL is %v, want 1s or more", u.UploadTTL)
-	case u.MaxUploadTime < time.Second:
-		return fmt.Errorf("MAX_UPLOAD_TIME is %v, want 1s or more", u.MaxUploadTime)
-	case u.DirectTTL != 0 && u.DirectTTL < time.Second:
-		return fmt.Errorf("DIRECT_TTL is %v, want 0 or 1s or more", u.DirectTTL)
+	case u.MaxUploadTime < time.Second || u.MaxUploadTime > blob.MaxPresignTTL:
+		return fmt.Errorf("MAX_UPLOAD_TIME is %v, want 1s to %v", u.MaxUploadTime, blob.MaxPresignTTL)
+	case u.DirectTTL != 0 && (u.DirectTTL < time.Second || u.DirectTTL > blob.MaxPresignTTL):
+		return fmt.Errorf("DIRECT_TTL is %v, want 0 or 1s to %v", u.DirectTTL, blob.MaxPresignTTL)
 	}
 	if least := u.inlineRequest(inlineOnly) + partBytes; u.UploadMemoryBytes < least {
 		return fmt.Errorf("UPLOAD_MEMORY_BYTES is %d, want %d or more with these limits", u.UploadMemoryBytes, least)
@@ -190,12 +191,17 @@ func (u Uploads) reservable(inlineOnly bool) int64 {
 	return min(max(u.UploadMemoryBytes/2, u.inlineRequest(false)), u.UploadMemoryBytes-partBytes)
 }
 
-func (d Delivery) validate() error {
+func (d Delivery) validate(publicURL string) error {
 	if d.PresignTTL < handlers.MinURLTTL || d.PresignTTL > handlers.MaxURLTTL {
 		return fmt.Errorf("PRESIGN_TTL is %v, want %v to %v", d.PresignTTL, handlers.MinURLTTL, handlers.MaxURLTTL)
 	}
 	if d.ContentRedirectFor == "all" && !d.redirects() {
 		return errors.New("CONTENT_REDIRECT_FOR is all and CONTENT_DELIVERY is proxy, want redirect")
+	}
+	if d.redirects() && publicURL == "" {
+		// The name in a request may be a proxy's. Whether a redirect would take the
+		// token along depends on the one that clients call.
+		return errors.New("PUBLIC_URL is missing, which CONTENT_DELIVERY=redirect needs to see that the object store has another host name than the service")
 	}
 	if d.URLSigningKeys == "" {
 		return nil
@@ -247,7 +253,7 @@ func (c Config) Validate() error {
 	if err := c.Uploads.validate(c.S3Bucket == ""); err != nil {
 		return err
 	}
-	if err := c.Delivery.validate(); err != nil {
+	if err := c.Delivery.validate(c.PublicURL); err != nil {
 		return err
 	}
 	if err := c.Cleanup.validate(c.MaxUploadTime); err != nil {

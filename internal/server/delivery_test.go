@@ -43,7 +43,8 @@ func TestDeliverySettingsAreChecked(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		nil,
-		{"--content-delivery=redirect", "--content-redirect-for=all", "--presign-ttl=1s"},
+		{"--content-delivery=redirect", "--content-redirect-for=all", "--presign-ttl=1s", "--public-url=https://files.example.com"},
+		{"--max-upload-time=168h", "--direct-ttl=168h", "--orphan-grace=200h"},
 		{"--presign-ttl=168h", "--url-signing-keys=" + oneKey},
 		{"--url-signing-keys=" + otherKey + "," + oneKey},
 		{"--s3-sse=aws:kms", "--s3-sse-kms-key-id=k", "--s3-tags=a=b;c=d", "--s3-public-endpoint=https://s3.example.com"},
@@ -61,6 +62,11 @@ func TestDeliverySettingsAreChecked(t *testing.T) {
 		{"--content-delivery=mail", "content-delivery"},
 		{"--content-redirect-for=some", "content-redirect-for"},
 		{"--content-redirect-for=all", "CONTENT_REDIRECT_FOR"},
+		{"--content-delivery=redirect", "PUBLIC_URL"},
+		{"--max-upload-time=168h1s", "MAX_UPLOAD_TIME is 168h0m1s, want 1s to 168h0m0s"},
+		{"--max-upload-time=0s", "MAX_UPLOAD_TIME"},
+		{"--direct-ttl=168h1s", "DIRECT_TTL is 168h0m1s, want 0 or 1s to 168h0m0s"},
+		{"--direct-ttl=1ms", "DIRECT_TTL"},
 		{"--presign-ttl=0s", "PRESIGN_TTL"},
 		{"--presign-ttl=999ms", "PRESIGN_TTL"},
 		{"--presign-ttl=168h1s", "PRESIGN_TTL"},
@@ -98,7 +104,7 @@ func TestDeliveryWarnings(t *testing.T) {
 	}{
 		{[]string{"--url-signing-keys=" + oneKey}, nil},
 		{nil, []string{"URL_SIGNING_KEYS"}},
-		{[]string{"--url-signing-keys=" + oneKey, "--content-delivery=redirect"}, []string{"writes a redirect's body to disk and acks it"}},
+		{[]string{"--url-signing-keys=" + oneKey, "--content-delivery=redirect", "--public-url=https://x.example"}, []string{"writes a redirect's body to disk and acks it"}},
 	} {
 		cfg, err := parse(t, tc.args...)
 		if err != nil {
@@ -152,7 +158,7 @@ func TestServeRedirectsToThePublicEndpoint(t *testing.T) {
 	cfg, err := parse(t, "--database-url="+database, "--listen-addr=127.0.0.1:0", "--admin-token="+admin,
 		"--s3-bucket="+s3.Bucket, "--s3-endpoint="+s3.Endpoint, "--s3-region="+s3.Region, "--s3-use-path-style="+strconv.FormatBool(s3.PathStyle),
 		"--s3-public-endpoint=https://files.example.test", "--s3-tags=team=agents;kind=upload",
-		"--content-delivery=redirect", "--presign-ttl=90s", "--url-signing-keys="+oneKey)
+		"--content-delivery=redirect", "--public-url=https://uploads.example.test", "--presign-ttl=90s", "--url-signing-keys="+oneKey)
 	if err != nil {
 		t.Fatal(err)
 	}

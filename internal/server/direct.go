@@ -1,8 +1,6 @@
 package server
 
 import (
-	"github.com/molecule-ai/pendinguploads/blob"
-	"github.com/molecule-ai/pendinguploads/blob/s3blob"
 	"github.com/molecule-ai/pendinguploads/storage"
 	"github.com/molecule-ai/pendinguploads/storage/staging"
 )
@@ -13,18 +11,4 @@ func (u Uploads) direct(store *staging.Store) storage.Direct {
 		return nil
 	}
 	return store
-}
-
-// conditions asks the object store about conditional writes; nil where nobody
-// knows.
-func conditions(objects blob.Store, prefix string) staging.Conditions {
-	store, ok := objects.(*s3blob.Store)
-	if !ok {
-		return nil
-	}
-	admin, err := store.Admin(prefix)
-	if err != nil {
-		return nil // direct uploads do without
-	}
-	return admin
 }

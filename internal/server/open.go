@@ -99,7 +99,7 @@ func OpenStaging(ctx context.Context, o Objects, u Uploads, db metadata.DB, anno
 	rows := metadata.NewUploads(metadata.UploadsConfig{DB: db, TTL: u.UploadTTL, ReadAfterAck: u.ReadAfterAck, Announcer: announcer})
 	store, err := staging.New(staging.Config{
 		Rows: rows, Objects: objects, Budget: pool, InlineMaxBytes: u.InlineMaxBytes, KeyPrefix: o.S3Prefix,
-		Limits: u.limits(), MaxUploadTime: u.MaxUploadTime, Conditions: conditions(objects, o.S3Prefix), Logger: log,
+		Limits: u.limits(), MaxUploadTime: u.MaxUploadTime, Logger: log,
 	})
 	if err != nil {
 		return nil, nil, nil, err

@@ -78,7 +78,7 @@ type Stack struct {
 // test. Registration is open, and nothing limits the rate.
 func NewStack(tb testing.TB, env ...string) *Stack {
 	tb.Helper()
-	s := &Stack{Database: devstack.Database(tb), S3: devstack.MinIO(tb)}
+	s := &Stack{Database: devstack.Database(tb), S3: devstack.MinIOUser(tb)}
 	s.Env = append(append(os.Environ(),
 		"DATABASE_URL="+s.Database, "RATE_LIMIT=0", "REGISTRATION=open", "ADMIN_TOKEN="+AdminToken,
 		"S3_BUCKET="+s.S3.Bucket, "S3_ENDPOINT="+s.S3.Endpoint, "S3_REGION="+s.S3.Region, "S3_USE_PATH_STYLE="+strconv.FormatBool(s.S3.PathStyle),

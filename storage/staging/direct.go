@@ -18,12 +18,7 @@ type directObjects interface {
 	blob.Store
 	blob.Presigner
 	blob.Header
-}
-
-// Conditions tells whether an object store has conditional writes; *s3blob.Admin
-// does.
-type Conditions interface {
-	ConditionalWrites(ctx context.Context) (bool, error)
+	blob.DirectProber
 }
 
 var _ storage.Direct = (*Store)(nil)
@@ -31,6 +26,9 @@ var _ storage.Direct = (*Store)(nil)
 // ReserveDirect implements storage.Direct. A reservation is the signed requests
 // and nothing else: the ids say when it was made, which is what its end and the
 // orphan sweep go by. ttl is cut to MaxUploadTime, after which nothing commits.
+//
+// The first reservation asks what the object store makes of presigned puts. It is
+// storage.ErrNoDirect unless the answer is that they are safe to give away.
 func (s *Store) ReserveDirect(ctx context.Context, ws storage.WorkspaceID, files []storage.DirectFile, ttl time.Duration) ([]storage.DirectPut, error) {
 	objects, ok := s.objects.(directObjects)
 	if !ok {
@@ -44,7 +42,15 @@ func (s *Store) ReserveDirect(ctx context.Context, ws storage.WorkspaceID, files
 			return nil, &storage.FileError{Index: i, Filename: f.Filename, Err: err}
 		}
 	}
-	once := s.conditions.ask(ctx)
+	once, err := s.direct.conditional(ctx, objects)
+	if err != nil {
+		return nil, fmt.Errorf("reserve %d files for workspace %v: %w", len(files), ws, err)
+	}
+	encoding := ""
+	if !once {
+		// The same bytes can be sent again after the commit: not as if encoded.
+		encoding = identity
+	}
 	puts := make([]storage.DirectPut, len(files))
 	for i, f := range files {
 		var err error
@@ -52,7 +58,7 @@ func (s *Store) ReserveDirect(ctx context.Context, ws storage.WorkspaceID, files
 			return nil, err
 		}
 		r, err := objects.PresignPut(ctx, s.keys.key(ws, f.FileID), blob.PresignPutOptions{
-			TTL: min(ttl, s.maxUploadTime), Size: f.Size, SHA256: f.SHA256, ContentType: f.MIMEType, IfNoneMatch: once,
+			TTL: min(ttl, s.maxUploadTime), Size: f.Size, SHA256: f.SHA256, ContentType: f.MIMEType, ContentEncoding: encoding, IfNoneMatch: once,
 		})
 		if errors.Is(err, blob.ErrUnsupported) {
 			return nil, fmt.Errorf("%w: %w", storage.ErrNoDirect, err)

@@ -46,13 +46,9 @@ func openDirect(t *testing.T, server devstack.S3, rows staging.Rows, change ...f
 	if err != nil {
 		t.Fatal(err)
 	}
-	admin, err := objects.Admin(prefix)
-	if err != nil {
-		t.Fatal(err)
-	}
 	d := direct{objects: objects, skew: &atomic.Int64{}}
 	cfg := staging.Config{
-		Rows: rows, Objects: objects, KeyPrefix: prefix, Conditions: admin, ReadPatience: 2 * time.Second,
+		Rows: rows, Objects: objects, KeyPrefix: prefix, ReadPatience: 2 * time.Second,
 		Now: func() time.Time { return time.Now().Add(time.Duration(d.skew.Load())) }, Logger: slog.New(slog.DiscardHandler),
 	}
 	for _, f := range change {
@@ -139,7 +135,7 @@ func wantFileError(t *testing.T, err error, index int, want error) {
 
 func TestDirectUploadIsStagedLikeAnyOther(t *testing.T) {
 	t.Parallel()
-	devstack.EachS3(t, func(t *testing.T, server devstack.S3) {
+	devstack.EachS3User(t, func(t *testing.T, server devstack.S3) {
 		rows := newRows(t)
 		d := openDirect(t, server, rows)
 		ws := workspace(t)
@@ -186,7 +182,7 @@ func TestDirectUploadIsStagedLikeAnyOther(t *testing.T) {
 // What the holder of a reservation can do with it, before the commit and after.
 func TestDirectPutWritesOneContentUnderOneKey(t *testing.T) {
 	t.Parallel()
-	devstack.EachS3(t, func(t *testing.T, server devstack.S3) {
+	devstack.EachS3User(t, func(t *testing.T, server devstack.S3) {
 		d := openDirect(t, server, newRows(t))
 		ws := workspace(t)
 		content, other := []byte("the content"), []byte("otherwise..")
@@ -246,12 +242,32 @@ func TestDirectPutWritesOneContentUnderOneKey(t *testing.T) {
 	})
 }
 
+// supporting is a store of which something else is said than what it can do.
+type supporting struct {
+	*s3blob.Store
+	say func(ctx context.Context, dir string) (blob.DirectSupport, error)
+}
+
+func (s supporting) DirectSupport(ctx context.Context, dir string) (blob.DirectSupport, error) {
+	return s.say(ctx, dir)
+}
+
+// says has the store's support told by f.
+func says(f func(ctx context.Context, dir string) (blob.DirectSupport, error)) func(*staging.Config) {
+	return func(c *staging.Config) { c.Objects = supporting{c.Objects.(*s3blob.Store), f} }
+}
+
+// unconditional is the support of a store without conditional writes.
+func unconditional(context.Context, string) (blob.DirectSupport, error) {
+	return blob.DirectSupport{Checksum: true}, nil
+}
+
 // A store without conditional writes: the signed digest lets the same bytes in
-// again, and no others.
+// again, and no others, nor as if they were encoded.
 func TestDirectPutWithoutConditionsWritesTheSameBytesOnly(t *testing.T) {
 	t.Parallel()
-	devstack.EachS3(t, func(t *testing.T, server devstack.S3) {
-		d := openDirect(t, server, newRows(t), func(c *staging.Config) { c.Conditions = nil })
+	devstack.EachS3User(t, func(t *testing.T, server devstack.S3) {
+		d := openDirect(t, server, newRows(t), says(unconditional))
 		ws := workspace(t)
 		puts, files := d.reserve(t, ws, []byte("hello"))
 		if puts[0].Header.Get("If-None-Match") != "" {
@@ -265,6 +281,11 @@ func TestDirectPutWithoutConditionsWritesTheSameBytesOnly(t *testing.T) {
 		if status := send(t, puts[0], []byte("HELLO")); status != http.StatusBadRequest {
 			t.Errorf("other bytes: status %d, want 400", status)
 		}
+		for _, encoding := range []string{"gzip", ""} {
+			if status := send(t, puts[0], []byte("hello"), func(r *http.Request) { r.Header.Set("Content-Encoding", encoding) }); status != http.StatusForbidden {
+				t.Errorf("with the encoding %q: status %d, want 403", encoding, status)
+			}
+		}
 		if r, err := d.Get(t.Context(), ws, files[0].FileID); err != nil || string(read(t, r)) != "hello" {
 			t.Errorf("the content changed, %v", err)
 		}
@@ -273,7 +294,7 @@ func TestDirectPutWithoutConditionsWritesTheSameBytesOnly(t *testing.T) {
 
 func TestDirectCommitComparesWhatIsThere(t *testing.T) {
 	t.Parallel()
-	devstack.EachS3(t, func(t *testing.T, server devstack.S3) {
+	devstack.EachS3User(t, func(t *testing.T, server devstack.S3) {
 		d := openDirect(t, server, newRows(t))
 		ws := workspace(t)
 		puts, files := d.reserve(t, ws, []byte("first"), []byte("second"))
@@ -327,7 +348,7 @@ func (g gated) Insert(ctx context.Context, ws storage.WorkspaceID, uploads []met
 // committed and everything is there, and then go on together.
 func TestDirectCommitsAtTheSameTimeAreOne(t *testing.T) {
 	t.Parallel()
-	server := devstack.MinIO(t)
+	server := devstack.MinIOUser(t)
 	db := openDB(t)
 	rows := metadata.NewUploads(metadata.UploadsConfig{DB: db})
 	arrived, open := make(chan struct{}), make(chan struct{})
@@ -381,7 +402,7 @@ func TestDirectCommitsAtTheSameTimeAreOne(t *testing.T) {
 
 func TestDirectCommitCanBeRepeated(t *testing.T) {
 	t.Parallel()
-	server := devstack.MinIO(t)
+	server := devstack.MinIOUser(t)
 	rows := newRows(t)
 	ws := workspace(t)
 	d := openDirect(t, server, rows)
@@ -421,7 +442,7 @@ func TestDirectCommitCanBeRepeated(t *testing.T) {
 
 func TestWhatIsNotCommittedIsAnOrphan(t *testing.T) {
 	t.Parallel()
-	devstack.EachS3(t, func(t *testing.T, server devstack.S3) {
+	devstack.EachS3User(t, func(t *testing.T, server devstack.S3) {
 		d := openDirect(t, server, newRows(t))
 		ws := workspace(t)
 		puts, files := d.reserve(t, ws, []byte("committed"))
@@ -457,7 +478,7 @@ func TestOrphanSweepsLeaveACommitAlone(t *testing.T) {
 	t.Parallel()
 	const maxUpload, grace = 10 * time.Minute, 10*time.Minute + 21*time.Second
 	arrived, open := make(chan struct{}), make(chan struct{})
-	d := openDirect(t, devstack.MinIO(t), gated{newRows(t), arrived, open}, func(c *staging.Config) { c.MaxUploadTime = maxUpload })
+	d := openDirect(t, devstack.MinIOUser(t), gated{newRows(t), arrived, open}, func(c *staging.Config) { c.MaxUploadTime = maxUpload })
 	ws := workspace(t)
 	puts, files := d.reserve(t, ws, []byte("hello"))
 	mustSend(t, puts[0], []byte("hello"))
@@ -504,7 +525,7 @@ func (s suspending) Head(ctx context.Context, key string) (blob.Info, error) {
 func TestADirectCommitThatWasSuspendedStagesNothing(t *testing.T) {
 	t.Parallel()
 	rows := newRows(t)
-	server := devstack.MinIO(t)
+	server := devstack.MinIOUser(t)
 	ws := workspace(t)
 	var d direct
 	d = openDirect(t, server, rows, func(c *staging.Config) {
@@ -522,7 +543,7 @@ func TestADirectCommitThatWasSuspendedStagesNothing(t *testing.T) {
 
 func TestDirectReservationsAreLimited(t *testing.T) {
 	t.Parallel()
-	d := openDirect(t, devstack.MinIO(t), newRows(t))
+	d := openDirect(t, devstack.MinIOUser(t), newRows(t))
 	ws := workspace(t)
 	good := directFile("a", []byte("x"))
 	with := func(change func(*storage.DirectFile)) []storage.DirectFile {
@@ -596,36 +617,6 @@ func TestStoresThatCannotBeWrittenToHaveNoDirectUpload(t *testing.T) {
 		}
 		if _, err := s.CommitDirect(t.Context(), workspace(t), []storage.DirectFile{directFile("a", []byte("x"))}); !errors.Is(err, storage.ErrNoDirect) {
 			t.Errorf("%s: commit: %v", name, err)
-		}
-	}
-}
-
-// asked answers whether there are conditional writes, or that nobody knows.
-type asked struct {
-	times atomic.Int32
-	err   error
-}
-
-func (a *asked) ConditionalWrites(context.Context) (bool, error) {
-	a.times.Add(1)
-	return a.err == nil, a.err
-}
-
-func TestConditionalWritesAreAskedForUntilSomebodyKnows(t *testing.T) {
-	t.Parallel()
-	a := &asked{err: errStore}
-	d := openDirect(t, devstack.MinIO(t), newRows(t), func(c *staging.Config) { c.Conditions = a })
-	for _, step := range []struct {
-		later time.Duration
-		err   error
-		times int32
-		there bool
-	}{{0, errStore, 1, false}, {0, nil, 1, false}, {2 * time.Minute, nil, 2, true}, {0, errStore, 2, true}} {
-		d.skew.Add(int64(step.later))
-		a.err = step.err
-		puts, _ := d.reserve(t, workspace(t), []byte("x"))
-		if there := puts[0].Header.Get("If-None-Match") != ""; there != step.there || a.times.Load() != step.times {
-			t.Errorf("condition %t after %d questions, want %t after %d", there, a.times.Load(), step.there, step.times)
 		}
 	}
 }

@@ -12,6 +12,9 @@ import (
 	"github.com/molecule-ai/pendinguploads/storage"
 )
 
+// identity is the encoding of what is not encoded.
+const identity = "identity"
+
 // verify compares what was written with what was reserved, FilesInFlight files at
 // a time. The first offending file decides the error.
 func (s *Store) verify(ctx context.Context, objects directObjects, ws storage.WorkspaceID, files []storage.DirectFile) error {
@@ -45,6 +48,9 @@ func (s *Store) verifyOne(ctx context.Context, objects directObjects, key string
 		return err
 	case info.Size != f.Size:
 		return fmt.Errorf("object %s has %d bytes, want %d: %w", key, info.Size, f.Size, storage.ErrMismatch)
+	case info.ContentEncoding != "" && info.ContentEncoding != identity:
+		// Readers by URL would decode it, and get other bytes than these.
+		return fmt.Errorf("object %s is said to be encoded with %q: %w", key, info.ContentEncoding, storage.ErrMismatch)
 	}
 	var digest storage.Digest
 	if info.SHA256 != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 
 	"github.com/molecule-ai/pendinguploads/blob"
 	"github.com/molecule-ai/pendinguploads/storage"
@@ -40,24 +39,40 @@ func (s *Store) attach(r *storage.Record) {
 		if s.objects == nil {
 			return nil, fmt.Errorf("open object %s: no object store is configured", key)
 		}
+		judge := func(err error) error { return s.judge(ctx, ws, f, err) }
 		rc, err := s.openObject(ctx, key, span)
-		if errors.Is(err, blob.ErrNotFound) {
-			return nil, s.gone(ctx, ws, f, key, err)
+		if err != nil {
+			return nil, judge(err)
 		}
-		return rc, err
+		return judgedReader{rc, judge}, nil
 	}
 	s.attachURL(r)
 }
 
-// gone tells a row that was swept after it was read, which is ordinary, from an
-// object that is lost.
-func (s *Store) gone(ctx context.Context, ws storage.WorkspaceID, f storage.FileID, key string, cause error) error {
+// judge tells an object that is lost or cut short from a row that was swept after
+// it was read, which is ordinary. Other errors say nothing of either.
+func (s *Store) judge(ctx context.Context, ws storage.WorkspaceID, f storage.FileID, cause error) error {
+	if !errors.Is(cause, blob.ErrNotFound) && !errors.Is(cause, blob.ErrRange) && !errors.Is(cause, errEndsEarly) {
+		return cause
+	}
 	if _, err := s.rows.Get(ctx, ws, f); err != nil {
 		return err
 	}
-	s.log.LogAttrs(ctx, slog.LevelError, "object of a live upload is missing",
-		slog.String("workspace_id", ws.String()), slog.String("file_id", f.String()))
-	return fmt.Errorf("open object %s of a live upload: %w", key, cause)
+	return fmt.Errorf("%w: %w", storage.ErrCorrupt, cause)
+}
+
+// judgedReader passes what ends a transfer to judge.
+type judgedReader struct {
+	io.ReadCloser
+	judge func(error) error
+}
+
+func (r judgedReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = r.judge(err)
+	}
+	return n, err
 }
 
 // inlineReader reads a row's content in chunks.
@@ -81,7 +96,7 @@ func (r *inlineReader) Read(p []byte) (int, error) {
 			return 0, fmt.Errorf("read inline content of %v at %d: %w", r.f, r.rest.Offset, err)
 		}
 		if int64(len(chunk)) != want {
-			return 0, fmt.Errorf("read inline content of %v at %d: %w", r.f, r.rest.Offset, io.ErrUnexpectedEOF)
+			return 0, fmt.Errorf("%w: inline content of %v ends at %d", storage.ErrCorrupt, r.f, r.rest.Offset+int64(len(chunk)))
 		}
 		r.chunk = chunk
 		r.rest.Offset += want

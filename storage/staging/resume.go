@@ -23,8 +23,14 @@ func (s *Store) openObject(ctx context.Context, key string, span storage.Range) 
 	return r, nil
 }
 
-// errNoAnswer is the cause of an opening's end after ReadPatience.
-var errNoAnswer = errors.New("object store does not answer")
+var (
+	// errNoAnswer is the cause of an opening's end after ReadPatience.
+	errNoAnswer = errors.New("object store does not answer")
+
+	// errEndsEarly is an object that has fewer bytes than were asked of it, and not a
+	// transfer that broke.
+	errEndsEarly = errors.New("object ends early")
+)
 
 // resumingReader reads an object to its end although single transfers may
 // break: it opens the rest again from where it stood.
@@ -88,7 +94,7 @@ func (r *resumingReader) Read(p []byte) (int, error) {
 		case r.ctx.Err() != nil:
 			return 0, context.Cause(r.ctx)
 		case fresh:
-			return 0, fmt.Errorf("read object %s at %d: %w", r.key, r.rest.Offset, unexpected(err))
+			return 0, fmt.Errorf("read object %s at %d: %w", r.key, r.rest.Offset, early(err))
 		}
 		_ = r.Close()
 		if err := r.open(r.ctx); err != nil {
@@ -103,10 +109,11 @@ func (r *resumingReader) Close() error {
 	return err
 }
 
-// unexpected keeps a premature end from passing for the real one.
-func unexpected(err error) error {
+// early keeps a premature end from passing for the real one. Transfers that break
+// end in other errors than io.EOF.
+func early(err error) error {
 	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
+		return errEndsEarly
 	}
 	return err
 }

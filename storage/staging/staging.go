@@ -68,10 +68,6 @@ type Config struct {
 	// Limits default to storage.DefaultLimits.
 	Limits storage.Limits
 
-	// Conditions tells whether a direct upload can be kept from replacing an object
-	// that is there. Nil: it is not; its content is bound by its SHA-256 alone.
-	Conditions Conditions
-
 	// MaxUploadTime ends a batch that takes longer, measured from its first
 	// read to the commit, by the monotonic clock and, before the commit, by Now.
 	// It keeps uploads shorter than the grace period after which SweepOrphans
@@ -127,7 +123,7 @@ type Store struct {
 	readPatience  time.Duration
 	now           func() time.Time
 	log           *slog.Logger
-	conditions    conditions
+	direct        directSupport
 }
 
 var (
@@ -180,7 +176,7 @@ func New(cfg Config) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
-	s.conditions = conditions{from: cfg.Conditions, now: s.now, log: s.log}
+	s.direct = directSupport{dir: string(keys) + probeDir, now: s.now, log: s.log}
 	return s, nil
 }
 

@@ -223,14 +223,134 @@ func TestAnObjectThatEndsEarlyIsNotAWholeFile(t *testing.T) {
 	if err := objects.Put(t.Context(), r.Content.ObjectKey, strings.NewReader("hello"), blob.PutOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	rc, err := r.Content.Open(t.Context(), storage.Range{})
+	for _, span := range []storage.Range{{}, {Offset: 3}, {Offset: 4, Length: 2}} {
+		rc, err := r.Content.Open(t.Context(), span)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(rc); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("%v: read %q, %v, want ErrCorrupt", span, b, err)
+		}
+	}
+	if _, err := r.Content.Open(t.Context(), storage.Range{Offset: 5}); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("from its end on: %v, want ErrCorrupt", err)
+	}
+	rc, err := r.Content.Open(t.Context(), storage.Range{Length: 5})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b, err := io.ReadAll(rc); err == nil {
-		t.Errorf("read %q without an error", b)
+	if b, err := io.ReadAll(rc); err != nil || string(b) != "hello" {
+		t.Errorf("what is there: %q, %v", b, err)
 	}
 }
+
+// vanishing is an object store that loses an object with its first transfer.
+type vanishing struct{ *faulty }
+
+func (v vanishing) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
+	rc, err := v.faulty.Open(ctx, key, offset, length)
+	if err == nil {
+		err = v.Delete(ctx, key)
+	}
+	return rc, err
+}
+
+func TestAnObjectThatGoesInTheMiddleOfATransfer(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]error{"of a live row": storage.ErrCorrupt, "of an acked one": storage.ErrNotFound} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			objects := vanishing{&faulty{Store: memblob.New(), after: 3}}
+			objects.breaks.Store(1)
+			s := newStore(t, newRows(t), objects)
+			ws := workspace(t)
+			r, err := s.Put(t.Context(), ws, storage.Upload{Filename: "a", Body: strings.NewReader("hello world")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			rc, err := r.Content.Open(t.Context(), storage.Range{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if errors.Is(want, storage.ErrNotFound) {
+				if err := s.Ack(t.Context(), ws, r.FileID); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if b, err := io.ReadAll(rc); !errors.Is(err, want) || string(b) != "hel" {
+				t.Errorf("%q, %v, want %v", b, err, want)
+			}
+		})
+	}
+}
+
+// slowSigner is an object store whose credentials take their time, by a clock of
+// the test's own, the first few times.
+type slowSigner struct {
+	blob.Store
+	clock *time.Time
+	slow  int // times
+	takes time.Duration
+	asked []time.Duration // lives
+}
+
+func (p *slowSigner) PresignGet(_ context.Context, _ string, o blob.PresignGetOptions) (blob.SignedRequest, error) {
+	if p.slow--; p.slow >= 0 {
+		*p.clock = p.clock.Add(p.takes)
+	}
+	p.asked = append(p.asked, o.TTL)
+	// The life counts from here on.
+	return blob.SignedRequest{URL: "signed", Expires: p.clock.Truncate(time.Second).Add(o.TTL.Truncate(time.Second))}, nil
+}
+
+func (p *slowSigner) PresignPut(context.Context, string, blob.PresignPutOptions) (blob.SignedRequest, error) {
+	return blob.SignedRequest{}, blob.ErrUnsupported
+}
+
+func TestAURLDoesNotOutliveItsRowWhileCredentialsAreFetched(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		slow  int
+		takes time.Duration
+		tries int
+		want  error // nil: a URL
+	}{
+		"at once":             {0, 0, 1, nil},
+		"slow once":           {1, 10 * time.Second, 2, nil},
+		"slow beyond the row": {1, time.Hour, 1, storage.ErrNotFound},
+		"always slow":         {100, 5 * time.Second, 3, errAny},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			clock := time.Now()
+			objects := &slowSigner{Store: memblob.New(), clock: &clock, slow: c.slow, takes: c.takes}
+			s, err := staging.New(staging.Config{
+				Rows:    metadata.NewUploads(metadata.UploadsConfig{DB: openDB(t), TTL: time.Minute}),
+				Objects: objects, KeyPrefix: prefix, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return clock },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := s.Put(t.Context(), workspace(t), storage.Upload{Filename: "a", Body: strings.NewReader("hello")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			u, err := r.Content.URL(t.Context(), storage.URLOptions{TTL: 5 * time.Minute})
+			if len(objects.asked) != c.tries {
+				t.Errorf("signed %d times, want %d", len(objects.asked), c.tries)
+			}
+			switch {
+			case c.want == nil && (err != nil || u.ExpiresAt.After(r.ExpiresAt) || u.ExpiresAt.Before(r.ExpiresAt.Add(-3*time.Second))):
+				t.Errorf("it ends at %v, the row at %v; %v", u.ExpiresAt, r.ExpiresAt, err)
+			case errors.Is(c.want, errAny) && (err == nil || errors.Is(err, storage.ErrNotFound)),
+				errors.Is(c.want, storage.ErrNotFound) && !errors.Is(err, storage.ErrNotFound):
+				t.Errorf("%v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+var errAny = errors.New("an error that may pass")
 
 func TestALostObjectIsTellApartFromASweptRow(t *testing.T) {
 	t.Parallel()
@@ -245,8 +365,8 @@ func TestALostObjectIsTellApartFromASweptRow(t *testing.T) {
 	if err := objects.Delete(t.Context(), r.Content.ObjectKey); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Content.Open(t.Context(), storage.Range{}); err == nil || errors.Is(err, storage.ErrNotFound) {
-		t.Errorf("live row: %v, want an error other than ErrNotFound", err)
+	if _, err := r.Content.Open(t.Context(), storage.Range{}); !errors.Is(err, storage.ErrCorrupt) || errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("live row: %v, want ErrCorrupt", err)
 	}
 	if err := s.Ack(t.Context(), ws, r.FileID); err != nil {
 		t.Fatal(err)

@@ -47,7 +47,7 @@ var serving = regexp.MustCompile(`msg=serving addr=(\S+)`)
 // start builds and starts the service, and stops it when the benchmark ends.
 func start(b *testing.B, env ...string) *service {
 	b.Helper()
-	store := devstack.MinIO(b)
+	store := devstack.MinIOUser(b)
 	binary := filepath.Join(b.TempDir(), "pendinguploads")
 	if out, err := exec.CommandContext(b.Context(), "go", "build", "-o", binary, "../../cmd/pendinguploads").CombinedOutput(); err != nil {
 		b.Fatalf("build: %v\n%s", err, out)
@@ -55,7 +55,7 @@ func start(b *testing.B, env ...string) *service {
 	env = append(append(os.Environ(),
 		"DATABASE_URL="+devstack.Database(b), "LISTEN_ADDR=127.0.0.1:0", "RATE_LIMIT=0",
 		"S3_BUCKET="+store.Bucket, "S3_ENDPOINT="+store.Endpoint, "S3_REGION="+store.Region, "S3_USE_PATH_STYLE="+strconv.FormatBool(store.PathStyle),
-		"AWS_ACCESS_KEY_ID="+store.AccessKey, "AWS_SECRET_ACCESS_KEY="+store.SecretKey,
+		"AWS_ACCESS_KEY_ID="+store.AccessKey, "AWS_SECRET_ACCESS_KEY="+store.SecretKey, "AWS_SESSION_TOKEN="+store.SessionToken,
 	), env...)
 
 	create := func(name string) (ws struct {
