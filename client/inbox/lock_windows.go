@@ -29,3 +29,6 @@ func openLock(path string) (*os.File, error) {
 }
 
 func isFullHere(err error) bool { return errors.Is(err, errorDiskFull) }
+
+// release gives a lock back.
+func release(f *os.File) { _ = f.Close() }

@@ -152,7 +152,7 @@ func (r *run) lockFolder(f *folder) error {
 		return errors.Join(err, dir.Close())
 	}
 	if r.folderLock.dir != nil {
-		_ = r.folderLock.dir.Close()
+		release(r.folderLock.dir)
 	}
 	r.folderLock.dir = dir
 	return nil
@@ -160,10 +160,10 @@ func (r *run) lockFolder(f *folder) error {
 
 func (r *run) unlock() {
 	if r.folderLock.dir != nil {
-		_ = r.folderLock.dir.Close()
+		release(r.folderLock.dir)
 	}
 	if r.lockFile != nil {
-		_ = r.lockFile.Close()
+		release(r.lockFile)
 	}
 }
 

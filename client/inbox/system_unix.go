@@ -28,6 +28,15 @@ func lock(f *os.File) error {
 	return nil
 }
 
+// release gives a lock back and closes its file. Closing alone is not enough: a
+// process that is just being forked holds a copy of every open file for a moment.
+func release(f *os.File) {
+	if raw, err := f.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.Flock(int(fd), unix.LOCK_UN) })
+	}
+	_ = f.Close()
+}
+
 // openLock opens a file and takes its lock.
 func openLock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|noFollow, 0o600)

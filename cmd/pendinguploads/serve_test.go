@@ -111,7 +111,14 @@ type stack struct {
 
 func newStack(t *testing.T) stack {
 	t.Helper()
-	s := stack{database: devstack.Database(t), s3: devstack.MinIOUser(t)}
+	return newStackOn(t, devstack.MinIO(t))
+}
+
+// newStackOn is newStack with a bucket of the caller's; direct uploads need
+// devstack.MinIOUser's.
+func newStackOn(t *testing.T, s3 devstack.S3) stack {
+	t.Helper()
+	s := stack{database: devstack.Database(t), s3: s3}
 	s.env = append(s3Env(s.s3), "DATABASE_URL="+s.database, "LISTEN_ADDR=127.0.0.1:0")
 	var ws struct {
 		ID    string `json:"id"`
@@ -166,7 +173,7 @@ func (s stack) objects(t *testing.T) (*s3blob.Store, *blob.Pool) {
 	}
 	store, err := s3blob.Open(t.Context(), s3blob.Config{
 		Bucket: s.s3.Bucket, Region: s.s3.Region, Endpoint: s.s3.Endpoint, PathStyle: s.s3.PathStyle, Pool: pool,
-		Credentials: credentials.NewStaticCredentialsProvider(s.s3.AccessKey, s.s3.SecretKey, ""),
+		Credentials: credentials.NewStaticCredentialsProvider(s.s3.AccessKey, s.s3.SecretKey, s.s3.SessionToken),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -8,11 +8,13 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/molecule-ai/pendinguploads/internal/devstack"
 )
 
 func TestUploadDirectSendsToTheObjectStoreOrSaysWhyNot(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
+	s := newStackOn(t, devstack.MinIOUser(t))
 	dir := t.TempDir()
 	a, b := file(t, dir, "a.txt", "first"), file(t, dir, "b.txt", strings.Repeat("x", 2<<20))
 	long := strings.Repeat("y", streamHead+1)
@@ -70,7 +72,7 @@ func TestUploadDirectSendsToTheObjectStoreOrSaysWhyNot(t *testing.T) {
 // as a direct upload sends none.
 func TestUploadDirectThatMayBeDoneAdvisesNoKey(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
+	s := newStackOn(t, devstack.MinIOUser(t))
 	p := serve(t, s.env)
 	env := append(s.user(t, p), "PENDINGUPLOADS_SERVER="+through(t, p, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 		if strings.HasSuffix(r.URL.Path, "/direct/commit") {

@@ -16,7 +16,11 @@ type dataFolder struct {
 	lock *os.File
 }
 
-func (d *dataFolder) close() error { return d.lock.Close() }
+// close gives the lock back by name: a process that is just being forked holds a
+// copy of every open file for a moment.
+func (d *dataFolder) close() error {
+	return errors.Join(syscall.Flock(int(d.lock.Fd()), syscall.LOCK_UN), d.lock.Close())
+}
 
 // durable opens Config.Data.
 func (s *Stack) durable() (*dataFolder, error) {

@@ -26,7 +26,7 @@ func (d *Doctor) checkDirect(ctx context.Context) verdict {
 		return warn("look at what is between here and the store"+without,
 			"they are refused, for nobody knows what the store makes of presigned PUTs: %s", s3Said(err))
 	case len(found.Taken) > 0:
-		return fail("deny the service's identity s3:PutObject where s3:x-amz-copy-source is not null, by the policy in docs/direct.md, which does not bind MinIO's root user"+without,
+		return fail("bind the service's identity with the policy in docs/direct.md, which does not bind MinIO's root user"+without,
 			"the store lets a presigned PUT copy or write other objects: it heeds %s, which is not signed", strings.ToLower(strings.Join(found.Taken, ", ")))
 	case !found.Safe():
 		return warn("use a store, or a release of it, that has one of the two"+without,
