@@ -10,11 +10,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/cenkalti/backoff/v5"
 )
 
 // sessionTime is how long session credentials live: longer than any test, and
 // within what every server gives.
 const sessionTime = time.Hour
+
+// sessionPatience bounds the wait for a server that has just started.
+const sessionPatience = 30 * time.Second
 
 // Session is the server, used by an identity that may do what the policy allows:
 // no policy binds the root user of a server that was started here. VersityGW has
@@ -25,11 +29,14 @@ func (s S3) Session(ctx context.Context, policy string) (S3, error) {
 		Region:       s.Region,
 		Credentials:  credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, s.SessionToken),
 	})
-	out, err := client.AssumeRole(ctx, &sts.AssumeRoleInput{
-		// MinIO reads neither, and the SDK wants both.
-		RoleArn: aws.String("arn:aws:iam::000000000000:role/devstack"), RoleSessionName: aws.String("devstack"),
-		Policy: aws.String(policy), DurationSeconds: aws.Int32(int32(sessionTime / time.Second)),
-	})
+	// MinIO knows its identities only some time after it answers.
+	out, err := backoff.Retry(ctx, func() (*sts.AssumeRoleOutput, error) {
+		return client.AssumeRole(ctx, &sts.AssumeRoleInput{
+			// MinIO reads neither, and the SDK wants both.
+			RoleArn: aws.String("arn:aws:iam::000000000000:role/devstack"), RoleSessionName: aws.String("devstack"),
+			Policy: aws.String(policy), DurationSeconds: aws.Int32(int32(sessionTime / time.Second)),
+		})
+	}, backoff.WithBackOff(backoff.NewConstantBackOff(100*time.Millisecond)), backoff.WithMaxElapsedTime(sessionPatience))
 	if err != nil {
 		return s, fmt.Errorf("session at %s: %w", s.Name, err)
 	}
