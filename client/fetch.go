@@ -40,16 +40,6 @@ type Partial struct {
 	Sum    hash.Hash // SHA-256 over exactly these bytes
 }
 
-// BrokenError is a fetch that ended with the beginning of the file in the sink,
-// and could go on there: hand At to the next one.
-type BrokenError struct {
-	Err error
-	At  Partial
-}
-
-func (e *BrokenError) Error() string { return fmt.Sprintf("%v (after %d bytes)", e.Err, e.At.Offset) }
-func (e *BrokenError) Unwrap() error { return e.Err }
-
 // Fetched is a file that was fetched whole.
 type Fetched struct {
 	Received
@@ -71,8 +61,8 @@ var errChanged = errors.New("the content changed")
 // announces. Fetching does not acknowledge.
 //
 // ErrNotFound: the file is gone, give up. ErrUnauthorized. ErrTooLarge: more than
-// MaxBytes. ErrCorrupt. An error of the sink is returned at once. Where a later
-// fetch can go on, the error is a *BrokenError around the cause.
+// MaxBytes. ErrCorrupt. An error of the sink is returned at once. A later fetch can
+// go on where one ended: keep the tag that Began told, and hand over From.
 func (c *Client) Fetch(ctx context.Context, f storage.FileID, sink Sink, o FetchOptions) (Fetched, error) {
 	t := &transfer{c: c, file: f, sink: sink, o: o, sum: sha256.New(), total: -1}
 	if o.From.Offset > 0 && o.From.ETag != "" && o.From.Sum != nil {
@@ -95,20 +85,12 @@ func (c *Client) Fetch(ctx context.Context, f storage.FileID, sink Sink, o Fetch
 			err = broke
 		}
 		if err != nil {
-			return Fetched{}, fmt.Errorf("fetch file %v: %w", f, t.broken(err))
+			return Fetched{}, fmt.Errorf("fetch file %v: %w", f, err)
 		}
 	}
 	got := Fetched{Received: Received{Size: t.offset}, Filename: t.filename, MIMEType: t.mimeType, Resumed: t.resumed}
 	t.sum.Sum(got.SHA256[:0])
 	return got, nil
-}
-
-// broken notes where a later fetch can go on.
-func (t *transfer) broken(err error) error {
-	if t.offset == 0 || t.etag == "" || !t.again(err) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	return &BrokenError{Err: err, At: Partial{Offset: t.offset, ETag: t.etag, Sum: t.sum}}
 }
 
 // maxRestarts is how often a file may begin anew.

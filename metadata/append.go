@@ -19,12 +19,16 @@ import (
 // so seq and created_at are allocated in the order of commits. Each row is one
 // microsecond after the one before it, the finest step there is. A notification
 // is delivered when the transaction commits, and lost with it when it does not.
+//
+// The workspace is locked before its feed, the way its purge takes them. The lock
+// is the one that the foreign keys take later anyway; heartbeats go on beside it.
 const appendSQL = `
 WITH feed AS (
     INSERT INTO activity_feeds AS f (workspace_id, last_seq, last_at)
     SELECT w.id, @n::bigint, clock_timestamp()
     FROM workspaces w
     WHERE w.id = @workspace AND w.status <> 'removed'
+    FOR KEY SHARE OF w
     ON CONFLICT (workspace_id) DO UPDATE
     SET last_seq = f.last_seq + @n::bigint,
         last_at = greatest(clock_timestamp(), f.last_at + @n::bigint * interval '1 microsecond')

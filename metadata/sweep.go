@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/molecule-ai/pendinguploads/internal/linger"
 	"github.com/molecule-ai/pendinguploads/storage"
 )
 
@@ -104,7 +105,7 @@ func (u *Uploads) SweepDue(ctx context.Context, limit int, discard func(ctx cont
 	var gone markedRows
 	var discardErr error
 	// What discard did, or took too long to do, is written down in any case.
-	rows, cancel := lingering(ctx)
+	rows, cancel := linger.Context(ctx, rollbackTimeout)
 	defer cancel()
 	err := inTx(rows, u.db, func(tx pgx.Tx) error {
 		inline, objects, err := takeMarked(rows, tx, limit)

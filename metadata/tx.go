@@ -78,25 +78,6 @@ func inOneTx(ctx context.Context, db DB, b *pgx.Batch) error {
 	return commitError(err)
 }
 
-// lingering returns a context that ends rollbackTimeout after ctx does, for a
-// transaction that has something to say even then.
-func lingering(ctx context.Context) (context.Context, context.CancelFunc) {
-	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		timer := time.NewTimer(rollbackTimeout)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			cancel()
-		case <-out.Done():
-		}
-	})
-	return out, func() {
-		stop()
-		cancel()
-	}
-}
-
 // commitError tells commits that were refused from those that may have taken
 // effect.
 func commitError(err error) error {

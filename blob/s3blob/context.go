@@ -16,24 +16,6 @@ const (
 	cleanupTimeout = 30 * time.Second
 )
 
-// lingering returns a context that ends lingerTime after ctx does.
-func lingering(ctx context.Context) (context.Context, context.CancelFunc) {
-	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		timer := time.NewTimer(lingerTime)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			cancel()
-		case <-out.Done():
-		}
-	})
-	return out, func() {
-		stop()
-		cancel()
-	}
-}
-
 // cleaning returns a context for a clean-up, which must run whether ctx ended or
 // not.
 func cleaning(ctx context.Context) (context.Context, context.CancelFunc) {

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/molecule-ai/pendinguploads/blob"
+	"github.com/molecule-ai/pendinguploads/internal/linger"
 )
 
 // Put implements blob.Store. It waits for one part buffer (blob.ErrBusy) and
@@ -42,7 +43,7 @@ func (s *Store) put(ctx context.Context, key string, body io.Reader, opts blob.P
 
 // putWhole stores an object in one request.
 func (s *Store) putWhole(ctx context.Context, key string, content []byte, opts blob.PutOptions) error {
-	call, cancel := lingering(ctx)
+	call, cancel := linger.Context(ctx, lingerTime)
 	defer cancel()
 	in := &s3.PutObjectInput{
 		Bucket:        aws.String(s.bucket),

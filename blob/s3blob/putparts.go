@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/molecule-ai/pendinguploads/blob"
+	"github.com/molecule-ai/pendinguploads/internal/linger"
 )
 
 // putParts stores an object as a multipart upload. first is full, and goes back
@@ -36,7 +37,7 @@ func (s *Store) putParts(ctx context.Context, key string, body *bodyReader, firs
 }
 
 func (s *Store) createUpload(ctx context.Context, key string, opts blob.PutOptions) (id string, err error) {
-	call, cancel := lingering(ctx)
+	call, cancel := linger.Context(ctx, lingerTime)
 	defer cancel()
 	in := &s3.CreateMultipartUploadInput{
 		Bucket:            aws.String(s.bucket),
@@ -107,7 +108,7 @@ func (s *Store) uploadPart(ctx context.Context, key, id string, part *types.Comp
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	call, cancel := lingering(ctx)
+	call, cancel := linger.Context(ctx, lingerTime)
 	defer cancel()
 	out, err := s.api.UploadPart(call, &s3.UploadPartInput{
 		Bucket:            aws.String(s.bucket),
@@ -133,7 +134,7 @@ func (s *Store) uploadPart(ctx context.Context, key, id string, part *types.Comp
 
 // completeUpload makes the object visible. An error leaves open whether it is.
 func (s *Store) completeUpload(ctx context.Context, key, id string, parts []types.CompletedPart) error {
-	call, cancel := lingering(ctx)
+	call, cancel := linger.Context(ctx, lingerTime)
 	defer cancel()
 	_, err := s.api.CompleteMultipartUpload(call, &s3.CompleteMultipartUploadInput{
 		Bucket:          aws.String(s.bucket),

@@ -6,29 +6,22 @@
 package bench
 
 import (
-	"bufio"
 	"bytes"
-	"context"
-	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/molecule-ai/pendinguploads/internal/devstack"
+	"github.com/molecule-ai/pendinguploads/internal/servertest"
 )
 
-func TestMain(m *testing.M) { devstack.Main(m) }
+func TestMain(m *testing.M) { servertest.Main(m) }
 
 // service is a real `pendinguploads serve` in a process of its own.
 type service struct {
@@ -42,70 +35,24 @@ type service struct {
 	client    *s3.Client
 }
 
-var serving = regexp.MustCompile(`msg=serving addr=(\S+)`)
-
-// start builds and starts the service, and stops it when the benchmark ends.
+// start starts the service, and stops it when the benchmark ends.
 func start(b *testing.B, env ...string) *service {
 	b.Helper()
-	store := devstack.MinIOUser(b)
-	binary := filepath.Join(b.TempDir(), "pendinguploads")
-	if out, err := exec.CommandContext(b.Context(), "go", "build", "-o", binary, "../../cmd/pendinguploads").CombinedOutput(); err != nil {
-		b.Fatalf("build: %v\n%s", err, out)
-	}
-	env = append(append(os.Environ(),
-		"DATABASE_URL="+devstack.Database(b), "LISTEN_ADDR=127.0.0.1:0", "RATE_LIMIT=0",
-		"S3_BUCKET="+store.Bucket, "S3_ENDPOINT="+store.Endpoint, "S3_REGION="+store.Region, "S3_USE_PATH_STYLE="+strconv.FormatBool(store.PathStyle),
-		"AWS_ACCESS_KEY_ID="+store.AccessKey, "AWS_SECRET_ACCESS_KEY="+store.SecretKey, "AWS_SESSION_TOKEN="+store.SessionToken,
-	), env...)
-
-	create := func(name string) (ws struct {
-		ID    string `json:"id"`
-		Token string `json:"auth_token"`
-	}) {
-		cmd := exec.CommandContext(b.Context(), binary, "workspace", "create", name)
-		cmd.Env = env
-		out, err := cmd.Output()
-		if err != nil {
-			b.Fatalf("workspace create: %v", err)
-		}
-		if err := json.Unmarshal(out, &ws); err != nil {
-			b.Fatal(err)
-		}
-		return ws
-	}
-	ws, idle := create("bench"), create("idle")
-
-	serve := exec.CommandContext(context.WithoutCancel(b.Context()), binary, "serve")
-	serve.Env = env
-	stderr, err := serve.StderrPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := serve.Start(); err != nil {
-		b.Fatal(err)
-	}
+	stack := servertest.NewStack(b, env...)
+	id, token := stack.Workspace(b, "bench")
+	idle, idleToken := stack.Workspace(b, "idle")
+	server := stack.Serve(b)
 	b.Cleanup(func() {
-		_ = serve.Process.Signal(syscall.SIGTERM)
-		if err := serve.Wait(); err != nil {
-			b.Errorf("serve: %v", err)
-		}
-	})
-	addr := make(chan string, 1)
-	go func() {
-		for lines := bufio.NewScanner(stderr); lines.Scan(); {
-			if m := serving.FindStringSubmatch(lines.Text()); m != nil {
-				addr <- m[1]
-			} else if strings.Contains(lines.Text(), "level=ERROR") {
-				fmt.Fprintln(os.Stderr, lines.Text())
+		server.Stop(b)
+		for line := range strings.Lines(server.Log()) {
+			if strings.Contains(line, "level=ERROR") {
+				b.Error(line)
 			}
 		}
-	}()
-	select {
-	case a := <-addr:
-		return &service{url: "http://" + a, workspace: ws.ID, token: ws.Token, idle: idle.ID, idleToken: idle.Token, pid: serve.Process.Pid, s3: store, client: store.Client()}
-	case <-time.After(30 * time.Second):
-		b.Fatal("serve did not start within 30 s")
-		return nil
+	})
+	return &service{
+		url: server.URL, workspace: id.String(), token: token, idle: idle.String(), idleToken: idleToken,
+		pid: server.PID(), s3: stack.S3, client: stack.S3.Client(),
 	}
 }
 
