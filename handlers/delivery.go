@@ -140,22 +140,9 @@ func (s *Server) signContent(r *http.Request, ws storage.WorkspaceID, f storage.
 		if rec, err = s.cfg.Storage.Get(ctx, ws, f); err != nil {
 			return storage.SignedURL{}, err
 		}
-		return rec.Content.URL(ctx, storage.URLOptions{
-			TTL:                s.cfg.Delivery.URLTTL,
-			ContentType:        urlType(rec.MIMEType),
-			ContentDisposition: asciiAttachment(rec.Filename),
-		})
+		return rec.Content.URL(ctx, rec.URLOptions(s.cfg.Delivery.URLTTL))
 	})
 	return rec, signed, err
-}
-
-// urlType is servedType for a header that others send.
-func urlType(stored string) string {
-	t := servedType(stored)
-	if strings.ContainsFunc(t, func(r rune) bool { return r > '~' }) {
-		return storage.OctetStream
-	}
-	return t
 }
 
 // bearerFollows reports whether clients that follow a redirect to target would

@@ -8,17 +8,10 @@ import (
 	"github.com/molecule-ai/pendinguploads/storage"
 )
 
-const markFetchedSQL = `
-UPDATE pending_uploads
-SET fetched_at = statement_timestamp()
-WHERE workspace_id = @workspace AND file_id = @file
-  AND expires_at > statement_timestamp() AND sweeping_at IS NULL
-  AND (@acked OR acked_at IS NULL)`
-
 // MarkFetched sets the fetched time to now, every time it is called. It sees
 // what Get sees. storage.ErrNotFound.
 func (u *Uploads) MarkFetched(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) error {
-	tag, err := u.db.Exec(ctx, markFetchedSQL, pgx.NamedArgs{
+	tag, err := u.db.Exec(ctx, u.sql.markFetched, pgx.NamedArgs{
 		"workspace": wsArg(ws), "file": fileArg(f), "acked": u.readAfterAck,
 	})
 	if err != nil {
@@ -30,23 +23,11 @@ func (u *Uploads) MarkFetched(ctx context.Context, ws storage.WorkspaceID, f sto
 	return nil
 }
 
-const ackUploadSQL = `
-UPDATE pending_uploads
-SET acked_at = statement_timestamp()
-WHERE workspace_id = @workspace AND file_id = @file
-  AND acked_at IS NULL AND expires_at > statement_timestamp() AND sweeping_at IS NULL`
-
-const liveUploadSQL = `
-SELECT EXISTS (
-    SELECT FROM pending_uploads
-    WHERE workspace_id = @workspace AND file_id = @file
-      AND expires_at > statement_timestamp() AND sweeping_at IS NULL)`
-
 // Ack sets the acked time of a live upload where it is not set. A second call
 // succeeds while the row is live and changes nothing. storage.ErrNotFound.
 func (u *Uploads) Ack(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) error {
 	args := pgx.NamedArgs{"workspace": wsArg(ws), "file": fileArg(f)}
-	tag, err := u.db.Exec(ctx, ackUploadSQL, args)
+	tag, err := u.db.Exec(ctx, u.sql.ack, args)
 	if err != nil {
 		return fmt.Errorf("ack upload %s of workspace %s: %w", f, ws, err)
 	}
@@ -55,7 +36,7 @@ func (u *Uploads) Ack(ctx context.Context, ws storage.WorkspaceID, f storage.Fil
 	}
 	// Acked before, or by somebody else just now, or not there.
 	var live bool
-	if err := u.db.QueryRow(ctx, liveUploadSQL, args).Scan(&live); err != nil {
+	if err := u.db.QueryRow(ctx, u.sql.live, args).Scan(&live); err != nil {
 		return fmt.Errorf("ack upload %s of workspace %s: %w", f, ws, err)
 	}
 	if !live {

@@ -2,8 +2,9 @@ package metadata
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,15 +23,9 @@ type NewUpload struct {
 	ObjectKey string         // key of the object that holds the content
 }
 
-const insertUploadsSQL = `
-INSERT INTO pending_uploads
-    (workspace_id, file_id, content, object_key, sha256, size_bytes, filename, mimetype, created_at, expires_at)
-SELECT @workspace, t.file_id, t.content, t.object_key, t.sha256, t.size_bytes, t.filename, t.mimetype,
-       statement_timestamp(), statement_timestamp() + @ttl::interval
-FROM unnest(@files::text[]::uuid[], @contents::bytea[], @keys::text[], @digests::bytea[],
-            @sizes::bigint[], @filenames::text[], @mimetypes::text[])
-    AS t (file_id, content, object_key, sha256, size_bytes, filename, mimetype)
-RETURNING created_at, expires_at`
+// insertRows is how many rows one statement inserts: a batch of the service, and
+// far below the 65,535 parameters that PostgreSQL's protocol can count.
+const insertRows = storage.MaxFilesPerBatch
 
 // Insert adds the uploads of one request in one transaction, announces them and
 // returns their records in the order given. No uploads: no work.
@@ -49,7 +44,7 @@ func (u *Uploads) Insert(ctx context.Context, ws storage.WorkspaceID, uploads []
 		committed, err = u.announcer.Announce(b, ws, records)
 	}
 	if err == nil {
-		err = inOneTx(ctx, u.db, b)
+		err = u.send(ctx, b)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("insert %d uploads of workspace %s: %w", len(uploads), ws, err)
@@ -60,30 +55,32 @@ func (u *Uploads) Insert(ctx context.Context, ws storage.WorkspaceID, uploads []
 	return records, nil
 }
 
+// send runs a batch: in the caller's transaction, as a statement that is a
+// transaction by itself, or in one of its own.
+func (u *Uploads) send(ctx context.Context, b *pgx.Batch) error {
+	switch {
+	case u.within:
+		return translate(u.db.SendBatch(ctx, b).Close())
+	case len(b.QueuedQueries) == 1:
+		return inOneStatement(ctx, u.db, b)
+	}
+	return inOneTx(ctx, u.db, b)
+}
+
 // queueInsert adds the insertion to the batch; the records have their times once
 // it has run.
 func (u *Uploads) queueInsert(b *pgx.Batch, ws storage.WorkspaceID, uploads []NewUpload) ([]storage.Record, error) {
-	n := len(uploads)
-	var (
-		files     = make([]string, n)
-		contents  = make([][]byte, n)
-		keys      = make([]*string, n)
-		digests   = make([][]byte, n)
-		sizes     = make([]int64, n)
-		filenames = make([]string, n)
-		mimetypes = make([]string, n)
-		records   = make([]storage.Record, n)
-	)
+	records := make([]storage.Record, len(uploads))
 	for i, up := range uploads {
-		files[i], sizes[i], filenames[i], mimetypes[i] = up.FileID.String(), up.Size, up.Filename, up.MIMEType
-		contents[i] = up.Content
+		if up.Size <= 0 {
+			return nil, &storage.FileError{Index: i, Filename: up.Filename, Err: storage.ErrEmpty}
+		}
+		if up.ObjectKey != "" && u.sql.reference {
+			return nil, &storage.FileError{Index: i, Filename: up.Filename, Err: errReferenceTable}
+		}
 		placement := storage.PlacementInline
 		if up.ObjectKey != "" {
-			keys[i] = &uploads[i].ObjectKey
 			placement = storage.PlacementObject
-		}
-		if !up.SHA256.IsZero() {
-			digests[i] = uploads[i].SHA256[:]
 		}
 		records[i] = storage.Record{
 			WorkspaceID: ws,
@@ -93,13 +90,30 @@ func (u *Uploads) queueInsert(b *pgx.Batch, ws storage.WorkspaceID, uploads []Ne
 			Content:     storage.Content{Size: up.Size, SHA256: up.SHA256, Placement: placement, ObjectKey: up.ObjectKey},
 		}
 	}
-	if i := slices.IndexFunc(sizes, func(size int64) bool { return size <= 0 }); i >= 0 {
-		return nil, &storage.FileError{Index: i, Filename: filenames[i], Err: storage.ErrEmpty}
+	for first := 0; first < len(uploads); first += insertRows {
+		end := min(first+insertRows, len(uploads))
+		u.queueRows(b, ws, uploads[first:end], records[first:end])
 	}
-	b.Queue(insertUploadsSQL, pgx.NamedArgs{
-		"workspace": wsArg(ws), "ttl": u.ttl, "files": files, "contents": contents, "keys": keys,
-		"digests": digests, "sizes": sizes, "filenames": filenames, "mimetypes": mimetypes,
-	}).Query(func(rows pgx.Rows) error {
+	return records, nil
+}
+
+// errReferenceTable is content in an object for a table that cannot name it.
+var errReferenceTable = errors.New("the reference table holds inline content only")
+
+func (u *Uploads) queueRows(b *pgx.Batch, ws storage.WorkspaceID, uploads []NewUpload, records []storage.Record) {
+	args := pgx.NamedArgs{"workspace": wsArg(ws), "ttl": u.ttl}
+	for i := range uploads {
+		up, n := &uploads[i], strconv.Itoa(i)
+		args["file"+n], args["size"+n], args["filename"+n], args["mimetype"+n] = fileArg(up.FileID), up.Size, up.Filename, up.MIMEType
+		args["content"+n], args["key"+n], args["digest"+n] = up.Content, nil, nil
+		if up.ObjectKey != "" {
+			args["key"+n] = up.ObjectKey
+		}
+		if !up.SHA256.IsZero() {
+			args["digest"+n] = up.SHA256[:]
+		}
+	}
+	b.Queue(u.sql.insert(len(uploads)), args).Query(func(rows pgx.Rows) error {
 		// One statement, so every row has the same times.
 		var created, expires time.Time
 		if _, err := pgx.ForEachRow(rows, []any{&created, &expires}, func() error { return nil }); err != nil {
@@ -110,5 +124,4 @@ func (u *Uploads) queueInsert(b *pgx.Batch, ws storage.WorkspaceID, uploads []Ne
 		}
 		return nil
 	})
-	return records, nil
 }

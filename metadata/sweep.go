@@ -138,6 +138,56 @@ func (u *Uploads) SweepDue(ctx context.Context, limit int, discard func(ctx cont
 	return result, nil
 }
 
+const sweepReferenceSQL = `
+WITH acked AS (
+    SELECT file_id
+    FROM pending_uploads
+    WHERE acked_at IS NOT NULL AND acked_at < statement_timestamp() - make_interval(secs => @retention)
+    ORDER BY acked_at
+    LIMIT @limit
+    FOR UPDATE SKIP LOCKED
+), expired AS (
+    SELECT file_id
+    FROM pending_uploads
+    WHERE acked_at IS NULL AND expires_at < statement_timestamp()
+    ORDER BY expires_at
+    LIMIT @limit - (SELECT count(*) FROM acked)
+    FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM pending_uploads p
+    USING unnest(ARRAY(SELECT file_id FROM acked UNION ALL SELECT file_id FROM expired)) AS t (file_id)
+    WHERE p.file_id = t.file_id
+    RETURNING p.acked_at IS NOT NULL AS acked
+)
+SELECT count(*) FILTER (WHERE acked), count(*) FILTER (WHERE NOT acked) FROM gone`
+
+// Sweep is MarkDue and then SweepDue, each for at most limit rows. On the
+// reference table, where there are no objects that have to go first, it is one
+// statement with the same rules (contract 3.2).
+func (u *Uploads) Sweep(ctx context.Context, retention time.Duration, limit int, discard func(ctx context.Context, keys []string) error) (storage.SweepResult, error) {
+	if u.sql.reference {
+		return u.sweepReference(ctx, retention, limit)
+	}
+	if _, err := u.MarkDue(ctx, retention, limit); err != nil {
+		return storage.SweepResult{}, err
+	}
+	return u.SweepDue(ctx, limit, discard)
+}
+
+func (u *Uploads) sweepReference(ctx context.Context, retention time.Duration, limit int) (storage.SweepResult, error) {
+	var r storage.SweepResult
+	if limit <= 0 {
+		return r, nil
+	}
+	err := u.db.QueryRow(ctx, sweepReferenceSQL, pgx.NamedArgs{
+		"retention": wholeSeconds(retention), "limit": int64(limit),
+	}).Scan(&r.Acked, &r.Expired)
+	if err != nil {
+		return storage.SweepResult{}, fmt.Errorf("sweep due uploads: %w", err)
+	}
+	return r, nil
+}
+
 // markedRows are rows that a sweep has locked.
 type markedRows struct {
 	workspaces, files []string

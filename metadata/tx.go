@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -78,6 +79,26 @@ func inOneTx(ctx context.Context, db DB, b *pgx.Batch) error {
 	return commitError(err)
 }
 
+// inOneStatement runs a batch of one statement, which commits by itself. A
+// statement whose outcome cannot be known is ErrCommitUnknown, and so is one that
+// finds its own row there: database/sql repeats what a broken connection did not
+// answer.
+func inOneStatement(ctx context.Context, db DB, b *pgx.Batch) error {
+	if pool, ok := db.(*pgxpool.Pool); ok {
+		conn, err := pool.Acquire(ctx)
+		if err != nil {
+			return fmt.Errorf("acquire connection: %w", err)
+		}
+		defer conn.Release()
+		db = conn
+	}
+	err := db.SendBatch(ctx, b).Close()
+	if _, repeats := db.(sqlDB); repeats && AlreadyInserted(err) {
+		return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
+	}
+	return commitError(err)
+}
+
 // commitError tells commits that were refused from those that may have taken
 // effect.
 func commitError(err error) error {
@@ -95,6 +116,11 @@ func commitError(err error) error {
 // answer, because it may follow a commit that is already on disk.
 func commitRefused(err error) bool {
 	if errors.Is(err, pgx.ErrTxCommitRollback) || errors.Is(err, pgx.ErrTxClosed) || pgconn.SafeToRetry(err) {
+		return true
+	}
+	var connect *pgconn.ConnectError
+	var network *net.OpError
+	if errors.As(err, &connect) || errors.As(err, &network) && network.Op == "dial" {
 		return true
 	}
 	var pgErr *pgconn.PgError

@@ -21,6 +21,17 @@ type UploadsConfig struct {
 	// ReadAfterAck keeps acked uploads readable until they are swept or expire.
 	ReadAfterAck bool
 
+	// ReferenceTable says that the table may be as contract 4.1 has it, without
+	// migrations of this module. Content is inline then, and SweepMarked's marks,
+	// Missing's ids and MarkCorrupt's times have no columns. On a migrated table
+	// it works as well, beside others, and sees no content but inline content.
+	ReferenceTable bool
+
+	// AnyWorkspace finds uploads by their file ids alone, for the interface of
+	// programs that check the workspace themselves (contract 3.1): what is passed
+	// as workspace to methods with a file id is not looked at.
+	AnyWorkspace bool
+
 	// Announcer, where set, writes feed entries in the transaction that inserts
 	// uploads.
 	Announcer Announcer
@@ -42,6 +53,8 @@ type Uploads struct {
 	ttl          time.Duration
 	readAfterAck bool
 	announcer    Announcer
+	sql          uploadStatements
+	within       bool // db is a transaction of the caller's
 }
 
 // NewUploads fills in the defaults. It does no I/O.
@@ -49,7 +62,19 @@ func NewUploads(cfg UploadsConfig) *Uploads {
 	if cfg.TTL <= 0 {
 		cfg.TTL = storage.DefaultTTL
 	}
-	return &Uploads{db: cfg.DB, ttl: cfg.TTL, readAfterAck: cfg.ReadAfterAck, announcer: cfg.Announcer}
+	return &Uploads{
+		db: cfg.DB, ttl: cfg.TTL, readAfterAck: cfg.ReadAfterAck, announcer: cfg.Announcer,
+		sql: statementsFor(cfg.ReferenceTable, cfg.AnyWorkspace),
+	}
+}
+
+// Within is the same uploads in a transaction of the caller's. Nothing of it is
+// committed or rolled back here; an error of a statement aborts it, as PostgreSQL
+// does. What it inserts is visible to others when the caller commits.
+func (u *Uploads) Within(tx DB) *Uploads {
+	within := *u
+	within.db, within.within = tx, true
+	return &within
 }
 
 // UploadID names one upload.
@@ -57,14 +82,6 @@ type UploadID struct {
 	Workspace storage.WorkspaceID
 	File      storage.FileID
 }
-
-const getUploadSQL = `
-SELECT workspace_id, file_id, filename, mimetype, created_at, fetched_at, acked_at, expires_at,
-       size_bytes, coalesce(sha256, sha256(content)), object_key
-FROM pending_uploads
-WHERE workspace_id = @workspace AND file_id = @file
-  AND expires_at > statement_timestamp() AND sweeping_at IS NULL
-  AND (@acked OR acked_at IS NULL)`
 
 // Get returns the record of a live upload that is not acked (or is, with
 // ReadAfterAck) and not being swept, without its content: the record's Content
@@ -79,18 +96,31 @@ func (u *Uploads) Stat(ctx context.Context, ws storage.WorkspaceID, f storage.Fi
 }
 
 func (u *Uploads) find(ctx context.Context, ws storage.WorkspaceID, f storage.FileID, acked bool) (storage.Record, error) {
+	return u.scan(ctx, u.sql.get, ws, f, acked)
+}
+
+// GetContent is Get with the inline content, which is nil where the content lies
+// in an object, in one statement.
+func (u *Uploads) GetContent(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) (storage.Record, []byte, error) {
+	var content []byte
+	r, err := u.scan(ctx, u.sql.getContent, ws, f, u.readAfterAck, &content)
+	return r, content, err
+}
+
+// scan reads one record, and into more what its statement selects besides.
+func (u *Uploads) scan(ctx context.Context, sql string, ws storage.WorkspaceID, f storage.FileID, acked bool, more ...any) (storage.Record, error) {
 	var r storage.Record
 	var digest []byte
 	var key *string
-	err := u.db.QueryRow(ctx, getUploadSQL, pgx.NamedArgs{
+	err := u.db.QueryRow(ctx, sql, pgx.NamedArgs{
 		"workspace": wsArg(ws), "file": fileArg(f), "acked": acked,
-	}).Scan(&r.WorkspaceID, &r.FileID, &r.Filename, &r.MIMEType, &r.CreatedAt, &r.FetchedAt, &r.AckedAt, &r.ExpiresAt,
-		&r.Content.Size, &digest, &key)
+	}).Scan(append([]any{&r.WorkspaceID, &r.FileID, &r.Filename, &r.MIMEType, &r.CreatedAt, &r.FetchedAt, &r.AckedAt, &r.ExpiresAt,
+		&r.Content.Size, &digest, &key}, more...)...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return storage.Record{}, storage.ErrNotFound
 	}
 	if err != nil {
-		return storage.Record{}, fmt.Errorf("get upload %s of workspace %s: %w", f, ws, err)
+		return storage.Record{}, fmt.Errorf("get upload %s: %w", f, err)
 	}
 	copy(r.Content.SHA256[:], digest)
 	r.Content.Placement = storage.PlacementInline
@@ -100,11 +130,6 @@ func (u *Uploads) find(ctx context.Context, ws storage.WorkspaceID, f storage.Fi
 	}
 	return r, nil
 }
-
-const readInlineSQL = `
-SELECT substring(content FROM @start FOR @length)
-FROM pending_uploads
-WHERE workspace_id = @workspace AND file_id = @file AND content IS NOT NULL`
 
 // ReadInline returns length bytes of inline content from offset on, fewer where
 // the content ends. No rule of visibility applies beyond the ids: a reader that
@@ -116,7 +141,7 @@ func (u *Uploads) ReadInline(ctx context.Context, ws storage.WorkspaceID, f stor
 		return nil, fmt.Errorf("%w: bytes %d+%d of inline content", storage.ErrRange, offset, length)
 	}
 	var b []byte
-	err := u.db.QueryRow(ctx, readInlineSQL, pgx.NamedArgs{
+	err := u.db.QueryRow(ctx, u.sql.readInline, pgx.NamedArgs{
 		"workspace": wsArg(ws), "file": fileArg(f), "start": int32(offset) + 1, "length": int32(length),
 	}).Scan(&b)
 	if errors.Is(err, pgx.ErrNoRows) {

@@ -305,7 +305,7 @@ func TestLostCommitIsUnknownAndRefusedCommitIsNot(t *testing.T) {
 		kill    func(pgx.Tx)
 		unknown bool
 	}{"lost": {terminate, true}, "refused": {fail, false}} {
-		uploads := metadata.NewUploads(metadata.UploadsConfig{DB: brokenCommit{w.pool, test.kill}})
+		uploads := metadata.NewUploads(metadata.UploadsConfig{DB: brokenCommit{w.pool, test.kill}, Announcer: w.activity})
 		_, err := uploads.Insert(t.Context(), w.ws, []metadata.NewUpload{newUpload(t)})
 		if err == nil || errors.Is(err, metadata.ErrCommitUnknown) != test.unknown {
 			t.Errorf("%s: %v, want unknown %v", name, err, test.unknown)

@@ -1,6 +1,7 @@
 package migrations_test
 
 import (
+	_ "embed" // the reference table
 	"errors"
 	"slices"
 	"strings"
@@ -13,30 +14,22 @@ import (
 	"github.com/molecule-ai/pendinguploads/migrations"
 )
 
-// reference is the table of contract 4.1 as other software makes it; checks are
-// filled in for {size} and {name}.
-const reference = `
-CREATE TABLE pending_uploads (
-    file_id      uuid PRIMARY KEY DEFAULT gen_random_uuid(),
-    workspace_id uuid NOT NULL,
-    content      bytea NOT NULL,
-    size_bytes   bigint NOT NULL {size},
-    filename     text NOT NULL {name},
-    mimetype     text NOT NULL DEFAULT '',
-    created_at   timestamptz NOT NULL DEFAULT now(),
-    fetched_at   timestamptz,
-    acked_at     timestamptz,
-    expires_at   timestamptz NOT NULL DEFAULT now() + interval '24 hours'{table}
-);
-CREATE INDEX idx_pending_uploads_workspace_unacked ON pending_uploads (workspace_id, created_at) WHERE acked_at IS NULL;
-CREATE INDEX idx_pending_uploads_expires ON pending_uploads (expires_at) WHERE acked_at IS NULL;
-`
+// reference is the table of contract 4.1 as other software makes it.
+//
+//go:embed testdata/reference.sql
+var reference string
+
+// The checks of the reference table, in the places of others.
+const (
+	seedSize = `CHECK (size_bytes > 0 AND size_bytes <= 26214400)`
+	seedName = `CHECK (length(filename) > 0 AND length(filename) <= 100)`
+)
 
 const ackedIndex = `CREATE INDEX idx_pending_uploads_acked ON pending_uploads (acked_at) WHERE acked_at IS NOT NULL;`
 
 // forms are the reference table as released, and as it might have been written.
 var forms = map[string]string{
-	"seed": form(`CHECK (size_bytes > 0 AND size_bytes <= 26214400)`, `CHECK (length(filename) > 0 AND length(filename) <= 100)`, ""),
+	"seed": reference,
 	"seed with named checks": form(`CONSTRAINT cap CHECK (size_bytes > 0 AND size_bytes <= 26214400)`,
 		`CONSTRAINT "a Name" CHECK (length(filename) BETWEEN 1 AND 100)`, ""),
 	"seed with two size checks": form(`CHECK (size_bytes > 0) CHECK (size_bytes <= 26214400)`, ``, ""),
@@ -49,7 +42,7 @@ var later = form(`CONSTRAINT pending_uploads_size_bytes_check CHECK (size_bytes 
 	`CONSTRAINT pending_uploads_filename_check CHECK (length(filename) BETWEEN 1 AND 100)`, "") + ackedIndex
 
 func form(size, name, table string) string {
-	return strings.NewReplacer("{size}", size, "{name}", name, "{table}", table).Replace(reference)
+	return strings.NewReplacer(seedSize, size, seedName, name, "\n);", table+"\n);").Replace(reference)
 }
 
 const insertReferenceRows = `

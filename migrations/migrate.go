@@ -28,7 +28,12 @@ type Applied struct {
 // other migrators, as long as ctx lives. What was applied before an error stays
 // applied and is returned with it. ErrTableInUse.
 func Up(ctx context.Context, databaseURL string, sets ...Set) ([]Applied, error) {
-	return run(ctx, databaseURL, sets, func(p *goose.Provider) ([]*goose.MigrationResult, error) {
+	return connected(databaseURL, func(db *sql.DB) ([]Applied, error) { return UpOn(ctx, db, sets...) })
+}
+
+// UpOn is Up on a pool of the caller's, of any PostgreSQL driver.
+func UpOn(ctx context.Context, db *sql.DB, sets ...Set) ([]Applied, error) {
+	return run(ctx, db, sets, func(p *goose.Provider) ([]*goose.MigrationResult, error) {
 		return p.Up(ctx)
 	})
 }
@@ -39,25 +44,33 @@ func Up(ctx context.Context, databaseURL string, sets ...Set) ([]Applied, error)
 func Down(ctx context.Context, databaseURL string, sets ...Set) ([]Applied, error) {
 	sets = slices.Clone(sets)
 	slices.Reverse(sets)
-	return run(ctx, databaseURL, sets, func(p *goose.Provider) ([]*goose.MigrationResult, error) {
-		result, err := p.Down(ctx)
-		if errors.Is(err, goose.ErrNoNextVersion) {
-			return nil, nil
-		}
-		if result == nil {
-			return nil, err
-		}
-		return []*goose.MigrationResult{result}, err
+	return connected(databaseURL, func(db *sql.DB) ([]Applied, error) {
+		return run(ctx, db, sets, func(p *goose.Provider) ([]*goose.MigrationResult, error) {
+			result, err := p.Down(ctx)
+			if errors.Is(err, goose.ErrNoNextVersion) {
+				return nil, nil
+			}
+			if result == nil {
+				return nil, err
+			}
+			return []*goose.MigrationResult{result}, err
+		})
 	})
 }
 
-// run calls step with a provider for each set in turn.
-func run(ctx context.Context, databaseURL string, sets []Set, step func(*goose.Provider) ([]*goose.MigrationResult, error)) (applied []Applied, err error) {
+// connected calls f with a pool that lives as long as the call.
+func connected(databaseURL string, f func(*sql.DB) ([]Applied, error)) (applied []Applied, err error) {
 	db, err := open(databaseURL)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	return f(db)
+}
+
+// run calls step with a provider for each set in turn.
+func run(ctx context.Context, db *sql.DB, sets []Set, step func(*goose.Provider) ([]*goose.MigrationResult, error)) ([]Applied, error) {
+	var applied []Applied
 	for _, set := range sets {
 		p, err := provider(db, set)
 		if err != nil {

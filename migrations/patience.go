@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pressly/goose/v3"
 )
 
@@ -34,8 +33,8 @@ func patiently(ctx context.Context, step func() ([]*goose.MigrationResult, error
 			results = partial.Applied
 		}
 		applied = append(applied, results...)
-		var pgErr *pgconn.PgError
-		if !errors.As(err, &pgErr) || pgErr.Code != lockNotAvailable {
+		var answer interface{ SQLState() string }
+		if !errors.As(err, &answer) || answer.SQLState() != lockNotAvailable {
 			return applied, err
 		}
 		if try == lockTries {

@@ -68,3 +68,23 @@ func (l Limits) Validate() error {
 	}
 	return nil
 }
+
+// CheckUpload holds a whole file to the rules of Put, in their order (contract
+// 3.1): ErrEmpty, ErrTooLarge, ErrInvalidFilename.
+func (l Limits) CheckUpload(size int64, filename string) error {
+	switch {
+	case size <= 0:
+		return ErrEmpty
+	case size > l.MaxFileBytes:
+		return &TooLargeError{Size: size, Max: l.MaxFileBytes}
+	}
+	return CheckFilename(filename)
+}
+
+// CheckFilename reports a name that no row can hold: ErrInvalidFilename.
+func CheckFilename(name string) error {
+	if n := len(name); n == 0 || n > MaxFilenameBytes {
+		return fmt.Errorf("%w: %d bytes, want 1 to %d", ErrInvalidFilename, n, MaxFilenameBytes)
+	}
+	return nil
+}

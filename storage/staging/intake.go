@@ -62,8 +62,8 @@ func (in *intake) receive(b storage.Batch) error {
 		if err != nil {
 			return in.failure(err)
 		}
-		if len(in.files) == storage.MaxFilesPerBatch {
-			return fmt.Errorf("%w: limit %d", storage.ErrTooManyFiles, storage.MaxFilesPerBatch)
+		if len(in.files) == in.s.maxFiles {
+			return fmt.Errorf("%w: limit %d", storage.ErrTooManyFiles, in.s.maxFiles)
 		}
 		if err := in.file(u); err != nil {
 			return in.failure(err)
@@ -112,7 +112,7 @@ func (in *intake) reserveInline(maxBytes int64) error {
 	if maxBytes <= 0 || maxBytes > in.s.limits.MaxRequestBytes {
 		maxBytes = in.s.limits.MaxRequestBytes
 	}
-	n := min(maxBytes, in.s.inlineMax*storage.MaxFilesPerBatch)
+	n := min(maxBytes, in.s.inlineMax*int64(in.s.maxFiles))
 	release, err := in.s.budget.Reserve(in.ctx, n*InlineCopies)
 	if err != nil {
 		return fmt.Errorf("reserve memory for %d bytes of inline content: %w", n, err)
@@ -128,8 +128,8 @@ func (in *intake) file(u storage.Upload) error {
 	wrap := func(err error) error {
 		return &storage.FileError{Index: index, Filename: u.Filename, Err: err}
 	}
-	if n := len(u.Filename); n == 0 || n > storage.MaxFilenameBytes {
-		return wrap(fmt.Errorf("%w: %d bytes, want 1 to %d", storage.ErrInvalidFilename, n, storage.MaxFilenameBytes))
+	if err := storage.CheckFilename(u.Filename); err != nil {
+		return wrap(err)
 	}
 	id, err := storage.NewFileID()
 	if err != nil {

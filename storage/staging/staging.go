@@ -25,15 +25,16 @@ type Rows interface {
 	// wraps metadata.ErrCommitUnknown leaves open which.
 	Insert(ctx context.Context, ws storage.WorkspaceID, uploads []metadata.NewUpload) ([]storage.Record, error)
 	Get(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) (storage.Record, error)
+	// GetContent is Get with the bytes of a row that holds its content itself.
+	GetContent(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) (storage.Record, []byte, error)
 	Stat(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) (storage.Record, error)
 	// ReadInline returns the bytes of a row that holds its content itself.
 	ReadInline(ctx context.Context, ws storage.WorkspaceID, f storage.FileID, offset, length int64) ([]byte, error)
 	MarkFetched(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) error
 	Ack(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) error
-	// MarkDue hides up to limit rows that are due; SweepDue calls discard with
-	// the object keys of hidden rows and then deletes the rows.
-	MarkDue(ctx context.Context, retention time.Duration, limit int) (int, error)
-	SweepDue(ctx context.Context, limit int, discard func(ctx context.Context, keys []string) error) (storage.SweepResult, error)
+	// Sweep hides up to limit rows that are due, calls discard with the object keys
+	// of hidden rows and then deletes the rows.
+	Sweep(ctx context.Context, retention time.Duration, limit int, discard func(ctx context.Context, keys []string) error) (storage.SweepResult, error)
 	// Missing returns those ids that have no row in any state.
 	Missing(ctx context.Context, ids []metadata.UploadID) ([]metadata.UploadID, error)
 }
@@ -67,6 +68,10 @@ type Config struct {
 
 	// Limits default to storage.DefaultLimits.
 	Limits storage.Limits
+
+	// MaxFilesPerBatch is the most files of one batch. Default
+	// storage.MaxFilesPerBatch.
+	MaxFilesPerBatch int
 
 	// MaxUploadTime ends a batch that takes longer, measured from its first
 	// read to the commit, by the monotonic clock and, before the commit, by Now.
@@ -118,12 +123,13 @@ type Store struct {
 	inlineMax     int64
 	keys          keyspace
 	limits        storage.Limits
+	maxFiles      int
 	maxUploadTime time.Duration
 	filesInFlight int
 	readPatience  time.Duration
 	now           func() time.Time
 	log           *slog.Logger
-	direct        directSupport
+	direct        *directSupport
 }
 
 var (
@@ -158,8 +164,11 @@ func New(cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		rows: cfg.Rows, objects: cfg.Objects, budget: cfg.Budget, inlineMax: cfg.InlineMaxBytes,
-		keys: keys, limits: cfg.Limits, maxUploadTime: cfg.MaxUploadTime, filesInFlight: cfg.FilesInFlight,
+		keys: keys, limits: cfg.Limits, maxFiles: cfg.MaxFilesPerBatch, maxUploadTime: cfg.MaxUploadTime, filesInFlight: cfg.FilesInFlight,
 		readPatience: cfg.ReadPatience, now: cfg.Now, log: cfg.Logger,
+	}
+	if s.maxFiles <= 0 {
+		s.maxFiles = storage.MaxFilesPerBatch
 	}
 	if s.maxUploadTime <= 0 {
 		s.maxUploadTime = 30 * time.Minute
@@ -176,8 +185,18 @@ func New(cfg Config) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
-	s.direct = directSupport{dir: string(keys) + probeDir, now: s.now, log: s.log}
+	s.direct = &directSupport{dir: string(keys) + probeDir, now: s.now, log: s.log}
 	return s, nil
+}
+
+// Within is the same store with other rows: those of a transaction of the
+// caller's, such as metadata.Uploads.Within makes. What it stages becomes visible
+// when the caller commits, which has to be before SweepOrphans takes the objects
+// for orphans; when he rolls back they are.
+func (s *Store) Within(rows Rows) *Store {
+	within := *s
+	within.rows = rows
+	return &within
 }
 
 // MarkFetched implements storage.Storage.

@@ -21,13 +21,6 @@ import (
 	"github.com/molecule-ai/pendinguploads/storage/staging"
 )
 
-func putObject(t *testing.T, objects blob.Store, key string) {
-	t.Helper()
-	if err := objects.Put(t.Context(), key, strings.NewReader("x"), blob.PutOptions{}); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func workspace(t *testing.T) storage.WorkspaceID {
 	t.Helper()
 	id, err := storage.NewFileID()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/molecule-ai/pendinguploads/internal/devstack"
+	"github.com/molecule-ai/pendinguploads/internal/stagingtest"
 	"github.com/molecule-ai/pendinguploads/storage"
 	"github.com/molecule-ai/pendinguploads/storage/storagetest"
 )
@@ -14,7 +15,7 @@ import (
 // but somebody's orphan sweep did not, and took the object of the first file.
 func TestAnUploadThatWasSuspendedCommitsNothing(t *testing.T) {
 	t.Parallel()
-	h := placed{objects: s3Objects(devstack.MinIO)}.open(t, storagetest.Options{})
+	h := stagingtest.Placement{Server: devstack.MinIO}.Open(stagingtest.Staging)(t, storagetest.Options{})
 	ws := workspace(t)
 	swept := storage.OrphanResult{}
 	_, err := h.Storage.PutBatch(t.Context(), ws, storage.Batch{Uploads: func(yield func(storage.Upload, error) bool) {

@@ -21,10 +21,7 @@ const orphanBatch = 1000
 // none is served while its object goes; then the objects are deleted, then the
 // rows. Rows hidden by a sweep that died are taken up by the next one.
 func (s *Store) Sweep(ctx context.Context, retention time.Duration, limit int) (storage.SweepResult, error) {
-	if _, err := s.rows.MarkDue(ctx, retention, limit); err != nil {
-		return storage.SweepResult{}, fmt.Errorf("mark due uploads: %w", err)
-	}
-	result, err := s.rows.SweepDue(ctx, limit, func(ctx context.Context, keys []string) error {
+	result, err := s.rows.Sweep(ctx, retention, limit, func(ctx context.Context, keys []string) error {
 		if s.objects == nil {
 			return errors.New("rows name objects, but no object store is configured")
 		}

@@ -81,7 +81,7 @@ func TestUnfinishedUploadsAreAbortedWhateverObjectsDo(t *testing.T) {
 	keys := []string{newKey(t), newKey(t), newKey(t)}
 	slices.Sort(keys)
 	for _, key := range keys {
-		b.unfinished(t, key)
+		b.Unfinished(t, key)
 	}
 	throttled := errors.New("slow down")
 	r, err := tomorrow(t, newRows(t), stubborn{Store: b.Store, list: throttled, keeps: keys[0]}).SweepOrphans(t.Context(), time.Hour)
