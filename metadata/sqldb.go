@@ -126,7 +126,7 @@ func (b *sqlBatch) Exec() (pgconn.CommandTag, error) {
 func (b *sqlBatch) Query() (pgx.Rows, error) {
 	q, err := b.next()
 	if err != nil {
-		return nil, err
+		return &sqlRows{err: err}, err
 	}
 	return b.q.Query(b.ctx, q.SQL, q.Arguments...)
 }
@@ -177,15 +177,16 @@ func (s sqlQuerier) Exec(ctx context.Context, query string, args ...any) (pgconn
 	return pgconn.NewCommandTag(fmt.Sprintf("UPDATE %d", n)), nil
 }
 
-// Query implements DB.
+// Query implements DB. As with pgx, there are rows to close also where it failed.
 func (s sqlQuerier) Query(ctx context.Context, query string, args ...any) (pgx.Rows, error) {
 	query, args, err := sqlStatement(ctx, query, args)
 	if err != nil {
-		return nil, err
+		return &sqlRows{err: err}, err
 	}
 	rows, err := s.q.QueryContext(ctx, query, args...) //nolint:sqlclosecheck,rowserrcheck // whoever gets the rows reads and closes them
 	if err != nil {
-		return nil, sqlError(err)
+		err = sqlError(err)
+		return &sqlRows{err: err}, err
 	}
 	return &sqlRows{rows: rows}, nil
 }

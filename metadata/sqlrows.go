@@ -88,11 +88,11 @@ func (f sqlFailure) Unwrap() []error { return []error{f.answer, f.err} }
 
 // sqlRows implements pgx.Rows, as far as scanning goes.
 type sqlRows struct {
-	rows *sql.Rows
+	rows *sql.Rows // nil where the query failed
 	err  error
 }
 
-func (r *sqlRows) Next() bool { return r.rows.Next() }
+func (r *sqlRows) Next() bool { return r.rows != nil && r.rows.Next() }
 
 // Scan implements pgx.Rows, which closes after a failure.
 func (r *sqlRows) Scan(dest ...any) error {
@@ -105,13 +105,16 @@ func (r *sqlRows) Scan(dest ...any) error {
 }
 
 func (r *sqlRows) Close() {
+	if r.rows == nil {
+		return
+	}
 	if err := r.rows.Close(); err != nil && r.err == nil {
 		r.err = sqlError(err)
 	}
 }
 
 func (r *sqlRows) Err() error {
-	if r.err != nil {
+	if r.err != nil || r.rows == nil {
 		return r.err
 	}
 	return sqlError(r.rows.Err())
