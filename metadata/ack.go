@@ -4,16 +4,13 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/molecule-ai/pendinguploads/storage"
 )
 
 // MarkFetched sets the fetched time to now, every time it is called. It sees
 // what Get sees. storage.ErrNotFound.
 func (u *Uploads) MarkFetched(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) error {
-	tag, err := u.db.Exec(ctx, u.sql.markFetched, pgx.NamedArgs{
-		"workspace": wsArg(ws), "file": fileArg(f), "acked": u.readAfterAck,
-	})
+	tag, err := u.db.Exec(ctx, u.sql.markFetched, its(ws, f, u.readAfterAck)...)
 	if err != nil {
 		return fmt.Errorf("mark upload %s of workspace %s fetched: %w", f, ws, err)
 	}
@@ -26,8 +23,7 @@ func (u *Uploads) MarkFetched(ctx context.Context, ws storage.WorkspaceID, f sto
 // Ack sets the acked time of a live upload where it is not set. A second call
 // succeeds while the row is live and changes nothing. storage.ErrNotFound.
 func (u *Uploads) Ack(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) error {
-	args := pgx.NamedArgs{"workspace": wsArg(ws), "file": fileArg(f)}
-	tag, err := u.db.Exec(ctx, u.sql.ack, args)
+	tag, err := u.db.Exec(ctx, u.sql.ack, its(ws, f)...)
 	if err != nil {
 		return fmt.Errorf("ack upload %s of workspace %s: %w", f, ws, err)
 	}
@@ -36,7 +32,7 @@ func (u *Uploads) Ack(ctx context.Context, ws storage.WorkspaceID, f storage.Fil
 	}
 	// Acked before, or by somebody else just now, or not there.
 	var live bool
-	if err := u.db.QueryRow(ctx, u.sql.live, args).Scan(&live); err != nil {
+	if err := u.db.QueryRow(ctx, u.sql.live, its(ws, f)...).Scan(&live); err != nil {
 		return fmt.Errorf("ack upload %s of workspace %s: %w", f, ws, err)
 	}
 	if !live {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -101,19 +100,11 @@ func (u *Uploads) queueInsert(b *pgx.Batch, ws storage.WorkspaceID, uploads []Ne
 var errReferenceTable = errors.New("the reference table holds inline content only")
 
 func (u *Uploads) queueRows(b *pgx.Batch, ws storage.WorkspaceID, uploads []NewUpload, records []storage.Record) {
-	args := pgx.NamedArgs{"workspace": wsArg(ws), "ttl": u.ttl}
+	args := []any{wsArg(ws), u.ttl}
 	for i := range uploads {
-		up, n := &uploads[i], strconv.Itoa(i)
-		args["file"+n], args["size"+n], args["filename"+n], args["mimetype"+n] = fileArg(up.FileID), up.Size, up.Filename, up.MIMEType
-		args["content"+n], args["key"+n], args["digest"+n] = up.Content, nil, nil
-		if up.ObjectKey != "" {
-			args["key"+n] = up.ObjectKey
-		}
-		if !up.SHA256.IsZero() {
-			args["digest"+n] = up.SHA256[:]
-		}
+		args = append(args, u.sql.rowArgs(&uploads[i])...)
 	}
-	b.Queue(u.sql.insert(len(uploads)), args).Query(func(rows pgx.Rows) error {
+	b.Queue(u.sql.insert(len(uploads)), args...).Query(func(rows pgx.Rows) error {
 		// One statement, so every row has the same times.
 		var created, expires time.Time
 		if _, err := pgx.ForEachRow(rows, []any{&created, &expires}, func() error { return nil }); err != nil {

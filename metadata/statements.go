@@ -3,16 +3,20 @@ package metadata
 import (
 	"fmt"
 	"strings"
+
+	"github.com/molecule-ai/pendinguploads/storage"
 )
 
-// uploadStatements are the statements that name one upload. They differ in how
-// it is named, and in the columns that the table has.
+// uploadStatements are the statements of pending_uploads. They differ in how an
+// upload is named, and in the columns that the table has. All of them that name
+// one take the same arguments, see its.
 type uploadStatements struct {
 	get, getContent, readInline string
+	getFetched                  string
 	markFetched, ack, live      string
-	insertColumns               string
-	insertRow                   string // with the row's number in place of every #
 	reference                   bool
+
+	insertOne string // insert(1)
 }
 
 const (
@@ -21,10 +25,10 @@ SELECT workspace_id, file_id, filename, mimetype, created_at, fetched_at, acked_
        size_bytes, {digest}, {key}{more}
 FROM pending_uploads
 WHERE {its} AND expires_at > statement_timestamp() {unswept}
-  AND (@acked OR acked_at IS NULL)`
+  AND ($3 OR acked_at IS NULL)`
 
 	readInlineSQL = `
-SELECT substring(content FROM @start FOR @length)
+SELECT substring(content FROM $3 FOR $4)
 FROM pending_uploads
 WHERE {its} AND content IS NOT NULL`
 
@@ -32,7 +36,7 @@ WHERE {its} AND content IS NOT NULL`
 UPDATE pending_uploads
 SET fetched_at = statement_timestamp()
 WHERE {its} AND expires_at > statement_timestamp() {unswept}
-  AND (@acked OR acked_at IS NULL)`
+  AND ($3 OR acked_at IS NULL)`
 
 	ackUploadSQL = `
 UPDATE pending_uploads
@@ -47,16 +51,16 @@ SELECT EXISTS (
 
 // statementsFor returns the statements for a table with or without this module's
 // columns, with or without the workspace in the predicate.
-func statementsFor(reference, anyWorkspace bool) uploadStatements {
+func statementsFor(reference, anyWorkspace bool) *uploadStatements {
 	words := map[string]string{
-		"{its}":     "workspace_id = @workspace AND file_id = @file",
+		"{its}":     "workspace_id = $1 AND file_id = $2",
 		"{unswept}": "AND sweeping_at IS NULL",
 		"{digest}":  "coalesce(sha256, sha256(content))",
 		"{key}":     "object_key",
 		"{more}":    "",
 	}
 	if anyWorkspace {
-		words["{its}"] = "file_id = @file"
+		words["{its}"] = "$1::uuid IS NOT NULL AND file_id = $2"
 	}
 	if reference {
 		words["{unswept}"], words["{digest}"], words["{key}"] = "", "sha256(content)", "NULL::text"
@@ -68,10 +72,10 @@ func statementsFor(reference, anyWorkspace bool) uploadStatements {
 		}
 		return strings.NewReplacer(pairs...).Replace(sql)
 	}
-	s := uploadStatements{
-		get: fill(selectUploadSQL), readInline: fill(readInlineSQL),
+	s := &uploadStatements{
+		reference: reference,
+		get:       fill(selectUploadSQL), readInline: fill(readInlineSQL), getFetched: fill(getFetchedSQL),
 		markFetched: fill(markFetchedSQL), ack: fill(ackUploadSQL), live: fill(liveUploadSQL),
-		insertColumns: "object_key, sha256, ", insertRow: "@key#, @digest#, ", reference: reference,
 	}
 	// Who gets the content can compute its digest, which the server need not then.
 	words["{more}"] = ", content"
@@ -81,26 +85,53 @@ func statementsFor(reference, anyWorkspace bool) uploadStatements {
 		words["{digest}"] = "sha256"
 	}
 	s.getContent = fill(selectUploadSQL)
-	if reference {
-		s.insertColumns, s.insertRow = "", ""
-	}
+	s.insertOne = s.insert(1)
 	return s
 }
 
-// insert is the statement that inserts n rows, with arguments numbered from 0.
-func (s uploadStatements) insert(n int) string {
+// its are the arguments that name an upload, and further ones.
+func its(ws storage.WorkspaceID, f storage.FileID, more ...any) []any {
+	return append([]any{wsArg(ws), fileArg(f)}, more...)
+}
+
+// insert is the statement that inserts n rows. Its arguments are the workspace, the
+// TTL, and then those of each row, see rowArgs.
+func (s *uploadStatements) insert(n int) string {
+	if n == 1 && s.insertOne != "" {
+		return s.insertOne
+	}
+	columns := []string{"file_id", "content", "size_bytes", "filename", "mimetype"}
+	if !s.reference {
+		columns = append(columns, "object_key", "sha256")
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, `
-INSERT INTO pending_uploads
-    (%sworkspace_id, file_id, content, size_bytes, filename, mimetype, created_at, expires_at)
-VALUES`, s.insertColumns)
-	row := "\n    (" + s.insertRow + "@workspace, @file#, @content#, @size#, @filename#, @mimetype#, statement_timestamp(), statement_timestamp() + @ttl::interval)"
-	for i := range n {
-		if i > 0 {
+	fmt.Fprintf(&b, "\nINSERT INTO pending_uploads (workspace_id, created_at, expires_at, %s)\nVALUES", strings.Join(columns, ", "))
+	for row := range n {
+		if row > 0 {
 			b.WriteByte(',')
 		}
-		b.WriteString(strings.ReplaceAll(row, "#", fmt.Sprint(i)))
+		b.WriteString("\n    ($1, statement_timestamp(), statement_timestamp() + $2::interval")
+		for i := range columns {
+			fmt.Fprintf(&b, ", $%d", 3+row*len(columns)+i)
+		}
+		b.WriteByte(')')
 	}
 	b.WriteString("\nRETURNING created_at, expires_at")
 	return b.String()
+}
+
+// rowArgs are the arguments of one row of insert.
+func (s *uploadStatements) rowArgs(up *NewUpload) []any {
+	args := []any{fileArg(up.FileID), up.Content, up.Size, up.Filename, up.MIMEType}
+	if s.reference {
+		return args
+	}
+	var key, digest any
+	if up.ObjectKey != "" {
+		key = up.ObjectKey
+	}
+	if !up.SHA256.IsZero() {
+		digest = up.SHA256[:]
+	}
+	return append(args, key, digest)
 }

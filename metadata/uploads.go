@@ -53,7 +53,7 @@ type Uploads struct {
 	ttl          time.Duration
 	readAfterAck bool
 	announcer    Announcer
-	sql          uploadStatements
+	sql          *uploadStatements
 	within       bool // db is a transaction of the caller's
 }
 
@@ -112,9 +112,7 @@ func (u *Uploads) scan(ctx context.Context, sql string, ws storage.WorkspaceID, 
 	var r storage.Record
 	var digest []byte
 	var key *string
-	err := u.db.QueryRow(ctx, sql, pgx.NamedArgs{
-		"workspace": wsArg(ws), "file": fileArg(f), "acked": acked,
-	}).Scan(append([]any{&r.WorkspaceID, &r.FileID, &r.Filename, &r.MIMEType, &r.CreatedAt, &r.FetchedAt, &r.AckedAt, &r.ExpiresAt,
+	err := u.db.QueryRow(ctx, sql, its(ws, f, acked)...).Scan(append([]any{&r.WorkspaceID, &r.FileID, &r.Filename, &r.MIMEType, &r.CreatedAt, &r.FetchedAt, &r.AckedAt, &r.ExpiresAt,
 		&r.Content.Size, &digest, &key}, more...)...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return storage.Record{}, storage.ErrNotFound
@@ -141,9 +139,7 @@ func (u *Uploads) ReadInline(ctx context.Context, ws storage.WorkspaceID, f stor
 		return nil, fmt.Errorf("%w: bytes %d+%d of inline content", storage.ErrRange, offset, length)
 	}
 	var b []byte
-	err := u.db.QueryRow(ctx, u.sql.readInline, pgx.NamedArgs{
-		"workspace": wsArg(ws), "file": fileArg(f), "start": int32(offset) + 1, "length": int32(length),
-	}).Scan(&b)
+	err := u.db.QueryRow(ctx, u.sql.readInline, its(ws, f, int32(offset)+1, int32(length))...).Scan(&b)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, storage.ErrNotFound
 	}

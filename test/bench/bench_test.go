@@ -70,9 +70,16 @@ func BenchmarkServeMemory(b *testing.B) {
 	b.ReportMetric(float64(s.peakRSS(b))/1e6, "peak-RSS-MB")
 }
 
-// inTurns measures ours and bare in alternating rounds and reports how many
-// times the bare rate ours reaches.
+// inTurns is alternate, after which all objects are removed.
 func inTurns(b *testing.B, s *service, size int, ours, bare func(i int64) error) {
+	b.Helper()
+	alternate(b, size, ours, bare)
+	s.clear(b)
+}
+
+// alternate measures ours and bare in alternating rounds and reports how many
+// times the bare rate ours reaches.
+func alternate(b *testing.B, size int, ours, bare func(i int64) error) {
 	b.Helper()
 	round := int64(concurrency)
 	if size <= 4<<10 {
@@ -105,7 +112,6 @@ func inTurns(b *testing.B, s *service, size int, ours, bare func(i int64) error)
 	b.ReportMetric(mb/a.Seconds(), "ours-MB/s")
 	b.ReportMetric(mb/c.Seconds(), "bare-MB/s")
 	b.ReportMetric(c.Seconds()/a.Seconds(), "ratio")
-	s.clear(b)
 }
 
 // together runs n calls, concurrency of them at a time.

@@ -1,0 +1,155 @@
+package metadata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/molecule-ai/pendinguploads/storage"
+)
+
+// MoveScope says which uploads a move between rows and objects is about: of those
+// that Get serves, the ones in one placement with a size in bounds.
+type MoveScope struct {
+	From     storage.Placement
+	MinBytes int64 // smallest size
+	MaxBytes int64 // largest size
+}
+
+func (s MoveScope) args(u *Uploads) pgx.NamedArgs {
+	return pgx.NamedArgs{
+		"inline": s.From == storage.PlacementInline, "min": s.MinBytes, "max": s.MaxBytes, "acked": u.readAfterAck,
+	}
+}
+
+// Movable is one upload as a move needs to know it.
+type Movable struct {
+	UploadID
+	Size      int64
+	SHA256    storage.Digest // as it was recorded; zero where it was not
+	MIMEType  string
+	ObjectKey string // "" for inline content
+	Claimed   bool   // no other transaction has it; always set where nothing was claimed
+}
+
+// servedSQL is what Get serves.
+const servedSQL = `sweeping_at IS NULL AND expires_at > statement_timestamp() AND (@acked OR acked_at IS NULL)`
+
+const movableSQL = servedSQL + ` AND (object_key IS NULL) = @inline AND size_bytes BETWEEN @min AND @max`
+
+const countMovableSQL = `
+SELECT count(*), coalesce(sum(size_bytes), 0)::bigint
+FROM pending_uploads
+WHERE ` + movableSQL
+
+// CountMovable returns how many uploads there are in the scope, and how many
+// bytes they have. It reads the whole table, without the content.
+func (u *Uploads) CountMovable(ctx context.Context, scope MoveScope) (rows, bytes int64, err error) {
+	if err := u.db.QueryRow(ctx, countMovableSQL, scope.args(u)).Scan(&rows, &bytes); err != nil {
+		return 0, 0, fmt.Errorf("count uploads to move: %w", err)
+	}
+	return rows, bytes, nil
+}
+
+// nextMovableSQL walks by file_id, for which every form of the table has an
+// index. The number tells these advisory locks from those of others.
+const nextMovableSQL = `
+SELECT workspace_id, file_id, size_bytes, sha256, mimetype, coalesce(object_key, ''),
+       NOT @claim OR pg_try_advisory_xact_lock(hashtextextended(file_id::text, 8317708067))
+FROM (
+    SELECT workspace_id, file_id, size_bytes, sha256, mimetype, object_key
+    FROM pending_uploads
+    WHERE (file_id, workspace_id) > (@file, @workspace) AND ` + movableSQL + `
+    ORDER BY file_id, workspace_id
+    LIMIT @limit
+) AS next
+ORDER BY file_id, workspace_id`
+
+// NextMovable returns up to limit uploads of the scope behind the one given, in
+// the order of their ids; none at the end. With claim each is claimed for the
+// transaction that the statement runs in (Within), if no other has it: by an
+// advisory lock and not by the row's, because a row that is locked while its
+// content is copied cannot be acked. A claim shares work out and guards nothing;
+// it ends with the transaction.
+func (u *Uploads) NextMovable(ctx context.Context, scope MoveScope, after UploadID, limit int, claim bool) ([]Movable, error) {
+	args := scope.args(u)
+	args["workspace"], args["file"], args["limit"], args["claim"] = wsArg(after.Workspace), fileArg(after.File), int64(limit), claim
+	rows, err := u.db.Query(ctx, nextMovableSQL, args)
+	if err != nil {
+		return nil, fmt.Errorf("look for uploads to move: %w", err)
+	}
+	var next []Movable
+	var ws, file uuid.UUID
+	var digest []byte
+	var m Movable
+	_, err = pgx.ForEachRow(rows, []any{&ws, &file, &m.Size, &digest, &m.MIMEType, &m.ObjectKey, &m.Claimed}, func() error {
+		m.UploadID = UploadID{Workspace: storage.WorkspaceID(ws), File: storage.FileID(file)}
+		m.SHA256 = storage.Digest{}
+		copy(m.SHA256[:], digest)
+		next = append(next, m)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for uploads to move: %w", err)
+	}
+	return next, nil
+}
+
+const moveToObjectSQL = `
+UPDATE pending_uploads
+SET object_key = @key, sha256 = @digest, content = NULL
+WHERE workspace_id = @workspace AND file_id = @file AND content IS NOT NULL
+  AND (sha256 IS NULL OR sha256 = @digest) AND ` + servedSQL
+
+// MoveToObject has an upload cite the object that holds its content by now, and
+// drops the inline content, if Get serves the upload still and from its row. It
+// reports whether it did. After an error it may have.
+func (u *Uploads) MoveToObject(ctx context.Context, id UploadID, key string, digest storage.Digest) (bool, error) {
+	tag, err := u.db.Exec(ctx, moveToObjectSQL, pgx.NamedArgs{
+		"workspace": wsArg(id.Workspace), "file": fileArg(id.File), "key": key, "digest": digest[:], "acked": u.readAfterAck,
+	})
+	if err != nil {
+		return false, fmt.Errorf("move upload %s of workspace %s to an object: %w", id.File, id.Workspace, err)
+	}
+	return tag.RowsAffected() == 1, nil
+}
+
+const moveToRowSQL = `
+UPDATE pending_uploads
+SET object_key = NULL, sha256 = @digest, content = @content
+WHERE workspace_id = @workspace AND file_id = @file AND object_key = @key
+  AND size_bytes = octet_length(@content) AND (sha256 IS NULL OR sha256 = @digest) AND ` + servedSQL
+
+// MoveToRow puts the content of an upload into its row, if Get serves the upload
+// still and from the object of that key. It reports whether it did. After an error
+// it may have.
+func (u *Uploads) MoveToRow(ctx context.Context, id UploadID, key string, digest storage.Digest, content []byte) (bool, error) {
+	tag, err := u.db.Exec(ctx, moveToRowSQL, pgx.NamedArgs{
+		"workspace": wsArg(id.Workspace), "file": fileArg(id.File), "key": key, "digest": digest[:], "content": content, "acked": u.readAfterAck,
+	})
+	if err != nil {
+		return false, fmt.Errorf("move upload %s of workspace %s to its row: %w", id.File, id.Workspace, err)
+	}
+	return tag.RowsAffected() == 1, nil
+}
+
+const placementSQL = `
+SELECT coalesce(object_key, ''), sweeping_at IS NOT NULL
+FROM pending_uploads
+WHERE workspace_id = @workspace AND file_id = @file`
+
+// Placement returns the key of the object that an upload cites, in whatever state
+// it is; "" for inline content. final says that this stays: the row is being
+// swept, or it is gone, and then it cites nothing.
+func (u *Uploads) Placement(ctx context.Context, id UploadID) (key string, final bool, err error) {
+	err = u.db.QueryRow(ctx, placementSQL, pgx.NamedArgs{"workspace": wsArg(id.Workspace), "file": fileArg(id.File)}).Scan(&key, &final)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", true, nil
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("look where upload %s of workspace %s lies: %w", id.File, id.Workspace, err)
+	}
+	return key, final, nil
+}

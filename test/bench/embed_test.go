@@ -1,0 +1,161 @@
+package bench
+
+import (
+	"database/sql"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/google/uuid"
+	_ "github.com/jackc/pgx/v5/stdlib"
+	_ "github.com/lib/pq"
+
+	"github.com/molecule-ai/pendinguploads"
+	"github.com/molecule-ai/pendinguploads/blob"
+	"github.com/molecule-ai/pendinguploads/blob/s3blob"
+	"github.com/molecule-ai/pendinguploads/internal/devstack"
+)
+
+// embedded is the root package on a pool as platforms open it.
+type embedded struct {
+	*service // its object store
+	db       *sql.DB
+	inline   *pendinguploads.Store
+	placed   *pendinguploads.Store
+}
+
+func embed(b *testing.B, driver string) embedded {
+	b.Helper()
+	db, err := sql.Open(driver, devstack.Database(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	db.SetMaxOpenConns(concurrency)
+	db.SetMaxIdleConns(concurrency)
+	b.Cleanup(func() { _ = db.Close() })
+	s := devstack.MinIO(b)
+	pool, err := blob.NewPool(blob.PoolConfig{MaxWait: time.Minute})
+	if err != nil {
+		b.Fatal(err)
+	}
+	objects, err := s3blob.Open(b.Context(), s3blob.Config{
+		Bucket: s.Bucket, Region: s.Region, Endpoint: s.Endpoint, PathStyle: s.PathStyle, Pool: pool,
+		Credentials: credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, s.SessionToken),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return embedded{
+		service: &service{s3: s, client: s.Client()}, db: db,
+		inline: pendinguploads.NewPostgres(db), placed: pendinguploads.NewS3(db, objects),
+	}
+}
+
+// Statements as the platforms issue them by hand (contract 3.1).
+const (
+	handPut = `INSERT INTO pending_uploads (workspace_id, content, size_bytes, filename, mimetype)
+		VALUES ($1, $2, $3, $4, $5) RETURNING file_id`
+	handGet = `SELECT file_id, workspace_id, content, filename, mimetype, size_bytes, created_at, fetched_at, acked_at, expires_at
+		FROM pending_uploads WHERE file_id = $1 AND acked_at IS NULL AND expires_at > now()`
+)
+
+// BenchmarkEmbed has inline Put and Get beside the same statements by hand on the
+// same pool, and those of the object store beside the bare S3 client.
+func BenchmarkEmbed(b *testing.B) {
+	for _, driver := range []string{"postgres", "pgx"} {
+		e := embed(b, driver)
+		for _, size := range sizes[:2] {
+			content, ws := noise(b, size.n), uuid.New()
+			b.Run(fmt.Sprintf("inline/Put/%s/%s", driver, size.name), func(b *testing.B) {
+				alternate(b, size.n,
+					func(int64) error { _, err := e.inline.Put(b.Context(), ws, content, "a.bin", ""); return err },
+					func(int64) error { return e.handPut(b, ws, content) })
+			})
+			b.Run(fmt.Sprintf("inline/Get/%s/%s", driver, size.name), func(b *testing.B) {
+				id := e.stage(b, e.inline, content)
+				alternate(b, size.n,
+					func(int64) error { return embeddedGet(b, e.inline, id, size.n) },
+					func(int64) error { return e.handGet(b, id, size.n) })
+			})
+			b.Run(fmt.Sprintf("S3/Put/%s/%s", driver, size.name), func(b *testing.B) {
+				inTurns(b, e.service, size.n,
+					func(int64) error { _, err := e.placed.Put(b.Context(), ws, content, "a.bin", ""); return err },
+					func(i int64) error { return e.put(b, fmt.Sprintf("bare/%d", i), content) })
+			})
+			b.Run(fmt.Sprintf("S3/Get/%s/%s", driver, size.name), func(b *testing.B) {
+				id := e.stage(b, e.placed, content)
+				if err := e.put(b, "bare/get", content); err != nil {
+					b.Fatal(err)
+				}
+				inTurns(b, e.service, size.n,
+					func(int64) error { return embeddedGet(b, e.placed, id, size.n) },
+					func(int64) error { return e.get(b, "bare/get", size.n) })
+			})
+		}
+	}
+}
+
+// BenchmarkEmbedBatch has one batch of 64 files of 4 KiB beside 64 single puts,
+// one after the other as a handler makes them.
+func BenchmarkEmbedBatch(b *testing.B) {
+	e := embed(b, "postgres")
+	content, ws := noise(b, 4<<10), uuid.New()
+	items := make([]pendinguploads.PutItem, 64)
+	for i := range items {
+		items[i] = pendinguploads.PutItem{Content: content, Filename: "a.bin"}
+	}
+	for name, s := range map[string]*pendinguploads.Store{"inline": e.inline, "S3": e.placed} {
+		b.Run(name, func(b *testing.B) {
+			var batch, single time.Duration
+			for b.Loop() {
+				start := time.Now()
+				if _, err := s.PutBatch(b.Context(), ws, items); err != nil {
+					b.Fatal(err)
+				}
+				batch += time.Since(start)
+				start = time.Now()
+				for _, item := range items {
+					if _, err := s.Put(b.Context(), ws, item.Content, item.Filename, ""); err != nil {
+						b.Fatal(err)
+					}
+				}
+				single += time.Since(start)
+			}
+			b.ReportMetric(float64(single)/float64(batch), "times-single-rate")
+		})
+	}
+	e.clear(b)
+}
+
+func (e embedded) stage(b *testing.B, s *pendinguploads.Store, content []byte) uuid.UUID {
+	b.Helper()
+	id, err := s.Put(b.Context(), uuid.New(), content, "a.bin", "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	return id
+}
+
+func embeddedGet(b *testing.B, s *pendinguploads.Store, id uuid.UUID, size int) error {
+	r, err := s.Get(b.Context(), id)
+	if err == nil && len(r.Content) != size {
+		err = fmt.Errorf("%d bytes, want %d", len(r.Content), size)
+	}
+	return err
+}
+
+func (e embedded) handPut(b *testing.B, ws uuid.UUID, content []byte) error {
+	var id uuid.UUID
+	return e.db.QueryRowContext(b.Context(), handPut, ws, content, len(content), "a.bin", "").Scan(&id)
+}
+
+func (e embedded) handGet(b *testing.B, id uuid.UUID, size int) error {
+	var r pendinguploads.Record
+	err := e.db.QueryRowContext(b.Context(), handGet, id).Scan(&r.FileID, &r.WorkspaceID, &r.Content, &r.Filename, &r.Mimetype,
+		&r.SizeBytes, &r.CreatedAt, &r.FetchedAt, &r.AckedAt, &r.ExpiresAt)
+	if err == nil && len(r.Content) != size {
+		err = fmt.Errorf("%d bytes, want %d", len(r.Content), size)
+	}
+	return err
+}
