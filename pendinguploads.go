@@ -22,6 +22,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/molecule-ai/pendinguploads/metadata"
 	"github.com/molecule-ai/pendinguploads/storage"
 )
 
@@ -115,6 +116,10 @@ var (
 
 	// ErrTooLarge: content above the cap.
 	ErrTooLarge = storage.ErrTooLarge
+
+	// ErrSchema: the table is missing, or NewS3 is used on one that did not go
+	// through Migrate. Nothing was stored.
+	ErrSchema = metadata.ErrSchema
 
 	// ErrNoURL: the content is inline, so that only Open reads it.
 	ErrNoURL = storage.ErrNoURL

@@ -12,7 +12,7 @@ import (
 func (u *Uploads) MarkFetched(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) error {
 	tag, err := u.db.Exec(ctx, u.sql.markFetched, its(ws, f, u.readAfterAck)...)
 	if err != nil {
-		return fmt.Errorf("mark upload %s of workspace %s fetched: %w", f, ws, err)
+		return fmt.Errorf("mark upload %s of workspace %s fetched: %w", f, ws, translate(err))
 	}
 	if tag.RowsAffected() == 0 {
 		return storage.ErrNotFound
@@ -25,7 +25,7 @@ func (u *Uploads) MarkFetched(ctx context.Context, ws storage.WorkspaceID, f sto
 func (u *Uploads) Ack(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) error {
 	tag, err := u.db.Exec(ctx, u.sql.ack, its(ws, f)...)
 	if err != nil {
-		return fmt.Errorf("ack upload %s of workspace %s: %w", f, ws, err)
+		return fmt.Errorf("ack upload %s of workspace %s: %w", f, ws, translate(err))
 	}
 	if tag.RowsAffected() > 0 {
 		return nil
@@ -33,7 +33,7 @@ func (u *Uploads) Ack(ctx context.Context, ws storage.WorkspaceID, f storage.Fil
 	// Acked before, or by somebody else just now, or not there.
 	var live bool
 	if err := u.db.QueryRow(ctx, u.sql.live, its(ws, f)...).Scan(&live); err != nil {
-		return fmt.Errorf("ack upload %s of workspace %s: %w", f, ws, err)
+		return fmt.Errorf("ack upload %s of workspace %s: %w", f, ws, translate(err))
 	}
 	if !live {
 		return storage.ErrNotFound

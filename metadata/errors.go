@@ -20,6 +20,9 @@ var (
 	// kept.
 	ErrCommitUnknown = errors.New("outcome of commit is unknown")
 
+	// ErrSchema: a table or a column is missing that a migration makes.
+	ErrSchema = errors.New("the database lacks migrations of this module")
+
 	// ErrCursorNotFound: no row of this feed has that id (any more).
 	ErrCursorNotFound = errors.New("cursor not found")
 
@@ -61,6 +64,8 @@ const (
 	codeForeignKey        = "23503"
 	codeUnique            = "23505"
 	codeCheck             = "23514"
+	codeUndefinedColumn   = "42703"
+	codeUndefinedTable    = "42P01"
 	codeProgramLimit      = "54000"
 	codeStatementTooDeep  = "54001"
 	constraintFilename    = "pending_uploads_filename_check"
@@ -109,6 +114,8 @@ func sentinelOf(e *pgconn.PgError) error {
 		case constraintSize:
 			return storage.ErrTooLarge
 		}
+	case codeUndefinedColumn, codeUndefinedTable:
+		return ErrSchema
 	case codeInvalidText, codeUntranslatable, codeCharNotInRep, codeNumericRange, codeStatementTooDeep, codeProgramLimit:
 		return ErrInvalidJSON
 	}

@@ -57,7 +57,7 @@ func (u *Uploads) MarkDue(ctx context.Context, retention time.Duration, limit in
 		"retention": wholeSeconds(retention), "limit": int64(limit),
 	})
 	if err != nil {
-		return 0, fmt.Errorf("mark uploads that are due: %w", err)
+		return 0, fmt.Errorf("mark uploads that are due: %w", translate(err))
 	}
 	return int(tag.RowsAffected()), nil
 }
@@ -183,7 +183,7 @@ func (u *Uploads) sweepReference(ctx context.Context, retention time.Duration, l
 		"retention": wholeSeconds(retention), "limit": int64(limit),
 	}).Scan(&r.Acked, &r.Expired)
 	if err != nil {
-		return storage.SweepResult{}, fmt.Errorf("sweep due uploads: %w", err)
+		return storage.SweepResult{}, fmt.Errorf("sweep due uploads: %w", translate(err))
 	}
 	return r, nil
 }

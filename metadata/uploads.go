@@ -118,7 +118,7 @@ func (u *Uploads) scan(ctx context.Context, sql string, ws storage.WorkspaceID, 
 		return storage.Record{}, storage.ErrNotFound
 	}
 	if err != nil {
-		return storage.Record{}, fmt.Errorf("get upload %s: %w", f, err)
+		return storage.Record{}, fmt.Errorf("get upload %s: %w", f, translate(err))
 	}
 	copy(r.Content.SHA256[:], digest)
 	r.Content.Placement = storage.PlacementInline
