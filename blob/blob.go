@@ -34,7 +34,7 @@ var (
 
 // Store keeps objects. Implementations are safe for concurrent use. Keys are
 // 1 to 1024 bytes of UTF-8 without a leading slash; callers guarantee that no
-// two Puts of the same key run at once.
+// two Puts of the same key run at once, unless all of them are Shared.
 type Store interface {
 	// Put stores everything body yields under key and returns once the object
 	// is durable and complete. Size need not be known beforehand. When body
@@ -74,6 +74,15 @@ type Store interface {
 // PutOptions describe an object.
 type PutOptions struct {
 	ContentType string // stored with the object; empty for the store's default
+
+	// Shared says that others may put the same bytes under the same key, now or
+	// before. A Put that fails then takes nothing away that is under key: it may be
+	// theirs. What is under key stays whole at all times.
+	Shared bool
+
+	// SHA256 has the store keep the SHA-256 of an object that is written in one
+	// request (Info.SHA256), and hold what arrives to it, where it knows such a thing.
+	SHA256 bool
 }
 
 // Object is one entry of a listing.

@@ -32,6 +32,13 @@ type DirectSupport struct {
 	// Taken are the headers, none of them signed, by which the sender can have a
 	// presigned put do something else: write other content, or under other keys.
 	Taken []string
+
+	// Parts: a presigned part is what was signed, and an object is made of such
+	// parts (PartPresigner).
+	Parts bool
+
+	// NoParts says why not, for whoever runs the store; "" where Parts is set.
+	NoParts string
 }
 
 // Safe reports whether a presigned put can be given away: it writes what was
@@ -39,3 +46,6 @@ type DirectSupport struct {
 func (d DirectSupport) Safe() bool {
 	return (d.Conditional || d.Checksum) && len(d.Taken) == 0
 }
+
+// SafeParts reports whether presigned parts can be given away as well.
+func (d DirectSupport) SafeParts() bool { return d.Safe() && d.Parts }

@@ -28,6 +28,11 @@ type Info struct {
 	// that was put with one always has it.
 	SHA256 *[sha256.Size]byte
 
+	// Composite is the checksum of an object made of parts (CompositeSHA256), as
+	// the store verified it; "" where it has none. It says nothing of how the whole
+	// would be hashed.
+	Composite string
+
 	// ETag identifies the content among all that the key ever had. It is opaque,
 	// and without quotes.
 	ETag string

@@ -59,6 +59,9 @@ type Config struct {
 	// Default DefaultSilence.
 	Silence time.Duration
 
+	// FetchBy says where Fetch gets content. Default FetchByProxy.
+	FetchBy FetchWay
+
 	// UserAgent is sent with each request. Default "pendinguploads".
 	UserAgent string
 
@@ -73,6 +76,8 @@ type Client struct {
 	base *url.URL
 	http *http.Client
 	log  *slog.Logger
+
+	store storeWay
 }
 
 // New validates cfg and fills its defaults. It does no I/O. An error names the
@@ -106,6 +111,13 @@ func New(cfg Config) (*Client, error) {
 	}
 	if cfg.Silence == 0 {
 		cfg.Silence = DefaultSilence
+	}
+	switch cfg.FetchBy {
+	case "":
+		cfg.FetchBy = FetchByProxy
+	case FetchByProxy, FetchByURL:
+	default:
+		return nil, fmt.Errorf("client: FetchBy is %q, want %q or %q", cfg.FetchBy, FetchByProxy, FetchByURL)
 	}
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = "pendinguploads"

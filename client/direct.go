@@ -2,8 +2,6 @@ package client
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -25,12 +23,12 @@ var ErrDirectUnavailable = errors.New("no direct upload from here")
 // DirectOptions are what a direct upload may be told. The zero value is fine.
 type DirectOptions struct {
 	// Progress is called, by one goroutine at a time, with the content bytes sent so
-	// far; it falls back when a file is sent again.
+	// far; it falls back when a file, or a part of one, is sent again.
 	Progress func(sent int64)
 }
 
 const (
-	// directInFlight is how many files are sent at a time.
+	// directInFlight is how many files, or parts of files, are sent at a time.
 	directInFlight = 4
 	// commitAnswer bounds one attempt to commit: an object store that keeps no
 	// checksums is read through.
@@ -40,8 +38,11 @@ const (
 // UploadDirect stages files like Upload, all of them or none, but sends their
 // bytes to the object store instead of through the service. Sizes must be known,
 // and Open is called at least twice: each file is read once for its SHA-256, to
-// which the store then holds what is sent. The token goes to the service alone.
-// Every step may be repeated, and is, for as long as the client has patience.
+// which the store then holds what is sent. Files above storage.DirectPartsFrom are
+// sent in parts, several at a time, where service and store have them: Open is
+// called for each, and what is an io.Seeker need not be read up to the part. The
+// token goes to the service alone. Every step may be repeated, and is, for as long
+// as the client has patience.
 //
 // ErrDirectUnavailable, ErrFileChanged, and the errors of Upload.
 func (c *Client) UploadDirect(ctx context.Context, files []File, o DirectOptions) ([]wire.UploadedFile, error) {
@@ -55,14 +56,17 @@ func (c *Client) UploadDirect(ctx context.Context, files []File, o DirectOptions
 	if err != nil {
 		return nil, fmt.Errorf("reserve %d files: %w", len(files), err)
 	}
-	sent := &directProgress{report: o.Progress, files: make([]int64, len(files))}
-	puts := &directPuts{c: c, sent: sent}
+	pieces, err := piecesOf(files, reserved.Files)
+	if err != nil {
+		return nil, err
+	}
+	puts := &directPuts{c: c, sent: &directProgress{report: o.Progress, pieces: make([]int64, len(pieces))}}
 	group, sending := errgroup.WithContext(ctx)
 	group.SetLimit(directInFlight)
-	for i, f := range files {
+	for i, p := range pieces {
 		group.Go(func() error {
-			if err := puts.put(sending, i, f, reserved.Files[i]); err != nil {
-				return fmt.Errorf("send file %q: %w", f.Name, err)
+			if err := puts.put(sending, i, p); err != nil {
+				return fmt.Errorf("send file %q: %w", p.file.Name, err)
 			}
 			return nil
 		})
@@ -82,11 +86,11 @@ func (c *Client) UploadDirect(ctx context.Context, files []File, o DirectOptions
 func (c *Client) reserveDirect(ctx context.Context, files []File) (wire.DirectReply, error) {
 	var in wire.DirectRequest
 	for _, f := range files {
-		digest, err := hashFile(ctx, f)
+		asked, err := hashFile(ctx, f)
 		if err != nil {
 			return wire.DirectReply{}, fmt.Errorf("file %q: %w", f.Name, err)
 		}
-		in.Files = append(in.Files, wire.DirectRequestFile{Name: f.Name, Size: f.Size, MIMEType: f.MIMEType, SHA256: digest})
+		in.Files = append(in.Files, asked)
 	}
 	var reply wire.DirectReply
 	err := c.retry(ctx, "reserve", Temporary, func() error {
@@ -141,32 +145,6 @@ func (c *Client) commitDirect(ctx context.Context, reserved wire.DirectReply) ([
 		return nil, fmt.Errorf("the answer lists %d", len(reply.Files))
 	}
 	return reply.Files, nil
-}
-
-// hashFile reads a file through.
-func hashFile(ctx context.Context, f File) (string, error) {
-	switch {
-	case f.Open == nil:
-		return "", errors.New("field Open is required")
-	case f.Size < 0:
-		return "", errors.New("its size must be known")
-	case f.Size == 0:
-		return "", ErrEmptyFile
-	}
-	rc, err := f.Open()
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = rc.Close() }()
-	sum := sha256.New()
-	n, err := io.Copy(sum, &contextReader{ctx, rc})
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("read file: %w", err)
-	case n != f.Size:
-		return "", fmt.Errorf("%w: it had %d bytes", ErrFileChanged, f.Size)
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // contextReader ends with its context.

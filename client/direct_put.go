@@ -12,8 +12,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-
-	"github.com/molecule-ai/pendinguploads/handlers/wire"
 )
 
 // expectFrom is the size from which the object store is asked whether it will
@@ -27,11 +25,11 @@ type directPuts struct {
 	reached atomic.Bool // the store has answered once
 }
 
-// put sends a file until the store has it. A store that fails for as long as the
+// put sends a piece until the store has it. A store that fails for as long as the
 // client has patience is as good as none: a proxy that stands before a dead one
 // answers in its place.
-func (d *directPuts) put(ctx context.Context, i int, f File, to wire.DirectFile) error {
-	err := d.send(ctx, i, f, to)
+func (d *directPuts) put(ctx context.Context, i int, p piece) error {
+	err := d.send(ctx, i, p)
 	var broken *fileError
 	switch {
 	case err == nil, ctx.Err() != nil, errors.As(err, &broken), errors.Is(err, ErrFileChanged), errors.Is(err, ErrDirectUnavailable):
@@ -41,12 +39,12 @@ func (d *directPuts) put(ctx context.Context, i int, f File, to wire.DirectFile)
 }
 
 // send is put without a judgement of what it ended with.
-func (d *directPuts) send(ctx context.Context, i int, f File, to wire.DirectFile) error {
+func (d *directPuts) send(ctx context.Context, i int, p piece) error {
 	return d.c.retry(ctx, "send to the object store", storeMayTake, func() error {
 		d.sent.set(i, 0)
-		err := d.attempt(ctx, i, f, to)
+		err := d.attempt(ctx, i, p)
 		if err == nil {
-			d.sent.set(i, f.Size)
+			d.sent.set(i, p.size)
 		}
 		return err
 	})
@@ -65,35 +63,41 @@ func storeMayTake(err error) bool {
 	return !errors.As(err, &broken) && Temporary(err)
 }
 
-func (d *directPuts) attempt(parent context.Context, i int, f File, to wire.DirectFile) error {
+func (d *directPuts) attempt(parent context.Context, i int, p piece) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
-	content, err := f.Open()
-	if err != nil {
+	content, err := p.open(ctx)
+	switch {
+	case errors.Is(err, ErrFileChanged):
+		return err
+	case err != nil:
 		return &fileError{err}
 	}
-	body := &putBody{rc: content, left: f.Size, size: f.Size, sent: func(n int64) { d.sent.set(i, n) }}
+	body := &putBody{rc: content, r: content, left: p.size, piece: p, sent: func(n int64) { d.sent.set(i, n) }}
+	if p.part {
+		body.r = io.LimitReader(content, p.size)
+	}
 	defer body.done.Store(true)
 	watched := watch(body, uploadAnswer, cancel)
 	defer watched.pause()
 	connected := false
 	r, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { connected = true },
-	}), to.Method, to.URL, struct {
+	}), p.to.Method, p.to.URL, struct {
 		io.Reader
 		io.Closer
 	}{watched, body})
 	if err != nil {
 		_ = body.Close()
-		return errors.New("the service's answer holds no address to send to")
+		return errNoTarget
 	}
-	for name, value := range to.Headers {
+	for name, value := range p.to.Headers {
 		r.Header.Set(name, value)
 	}
 	r.Header.Del("Content-Length")
-	r.ContentLength = f.Size
+	r.ContentLength = p.size
 	r.Header.Set("User-Agent", d.c.cfg.UserAgent)
-	if f.Size >= expectFrom {
+	if p.size >= expectFrom {
 		r.Header.Set("Expect", "100-continue")
 	}
 	response, err := d.c.http.Do(r)
@@ -116,6 +120,9 @@ func (d *directPuts) attempt(parent context.Context, i int, f File, to wire.Dire
 	}
 	return readStoreError(response)
 }
+
+// errNoTarget is an answer of the service that nobody can act on.
+var errNoTarget = errors.New("the service's answer holds no address to send to")
 
 // withoutURL takes the address, with which anybody could write, out of an error
 // that is going to be shown.
@@ -184,21 +191,23 @@ type fileError struct{ err error }
 func (e *fileError) Error() string { return "read file: " + e.err.Error() }
 func (e *fileError) Unwrap() error { return e.err }
 
-// putBody is a file as it is sent.
+// putBody is a piece as it is sent.
 type putBody struct {
-	rc         io.ReadCloser
-	size, left int64
-	sent       func(int64)
-	broken     atomic.Pointer[error]
-	done       atomic.Bool // what is read now is not sent any more
+	rc     io.ReadCloser
+	r      io.Reader // of rc: no more than a part
+	piece  piece
+	left   int64
+	sent   func(int64)
+	broken atomic.Pointer[error]
+	done   atomic.Bool // what is read now is not sent any more
 }
 
 func (b *putBody) Read(p []byte) (int, error) {
-	n, err := b.rc.Read(p)
+	n, err := b.r.Read(p)
 	b.left -= int64(n)
 	switch {
 	case b.left < 0, errors.Is(err, io.EOF) && b.left > 0:
-		n, err = 0, fmt.Errorf("%w: it had %d bytes", ErrFileChanged, b.size)
+		n, err = 0, fmt.Errorf("%w: it had %d bytes", ErrFileChanged, b.piece.file.Size)
 	case err != nil && !errors.Is(err, io.EOF):
 		err = &fileError{err}
 	}
@@ -207,7 +216,7 @@ func (b *putBody) Read(p []byte) (int, error) {
 		return n, err
 	}
 	if n > 0 && !b.done.Load() {
-		b.sent(b.size - b.left)
+		b.sent(b.piece.size - b.left)
 	}
 	return n, err
 }
@@ -226,19 +235,19 @@ func (b *putBody) failed() error {
 type directProgress struct {
 	report func(sent int64)
 
-	mu    sync.Mutex
-	files []int64
-	total int64
+	mu     sync.Mutex
+	pieces []int64
+	total  int64
 }
 
-// set says how much of a file was sent.
-func (p *directProgress) set(file int, sent int64) {
+// set says how much of a piece was sent.
+func (p *directProgress) set(piece int, sent int64) {
 	if p.report == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.total += sent - p.files[file]
-	p.files[file] = sent
+	p.total += sent - p.pieces[piece]
+	p.pieces[piece] = sent
 	p.report(p.total)
 }

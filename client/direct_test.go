@@ -288,7 +288,7 @@ func (s standIn) client(t *testing.T) *client.Client {
 			for _, f := range in.Files {
 				reply.Files = append(reply.Files, wire.DirectFile{
 					UploadedFile: wire.UploadedFile{URI: "platform-pending:x/" + f.Name, Name: f.Name, Size: f.Size},
-					Method:       http.MethodPut, URL: "http://" + r.Host + "/store/" + f.Name,
+					DirectCall:   &wire.DirectCall{Method: http.MethodPut, URL: "http://" + r.Host + "/store/" + f.Name},
 				})
 			}
 			_ = json.NewEncoder(w).Encode(reply)

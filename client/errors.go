@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"github.com/molecule-ai/pendinguploads/handlers/wire"
 )
 
 // What an *Error may be, for errors.Is.
@@ -31,6 +33,9 @@ var (
 	ErrContentMismatch = errors.New("content mismatch")
 	// ErrTooLarge is a 413.
 	ErrTooLarge = errors.New("too large")
+	// ErrQuota is a 413 for what the workspace has not acked yet: the same files may
+	// get in once it has. It is ErrTooLarge too.
+	ErrQuota = errors.New("workspace quota exceeded")
 	// ErrBusy is a 429 or 503: try again later.
 	ErrBusy = errors.New("the service is busy")
 )
@@ -82,7 +87,7 @@ func (e *Error) Is(target error) bool {
 	case http.StatusConflict:
 		return target == ErrContentMismatch //nolint:errorlint // this is errors.Is
 	case http.StatusRequestEntityTooLarge:
-		return target == ErrTooLarge //nolint:errorlint // this is errors.Is
+		return target == ErrTooLarge || target == ErrQuota && e.Code == wire.CodeQuotaExceeded //nolint:errorlint // this is errors.Is
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		return target == ErrBusy //nolint:errorlint // this is errors.Is
 	}
@@ -121,12 +126,12 @@ const (
 func answerError(response *http.Response) error {
 	e := &Error{Status: response.StatusCode, RetryAfter: retryAfter(response.Header)}
 	data, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
-	var body struct {
-		Error string `json:"error"`
-		Code  string `json:"code"`
-	}
+	var body wire.Error
 	if err == nil && json.Unmarshal(data, &body) == nil && body.Error != "" {
 		e.Message, e.Code = body.Error, body.Code
+		if e.Code == wire.CodeQuotaExceeded {
+			e.Message += quotaNumbers(data)
+		}
 		return e
 	}
 	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(data), "?")), " ")
@@ -135,6 +140,22 @@ func answerError(response *http.Response) error {
 	}
 	e.Message, e.Foreign = text, true
 	return e
+}
+
+// quotaNumbers says how full the workspace is.
+func quotaNumbers(body []byte) string {
+	var q wire.QuotaExceeded
+	if err := json.Unmarshal(body, &q); err != nil {
+		return ""
+	}
+	bytes, files := strconv.FormatInt(q.UsedBytes, 10), strconv.FormatInt(q.UsedFiles, 10)
+	if q.MaxBytes > 0 {
+		bytes += fmt.Sprintf(" of %d", q.MaxBytes)
+	}
+	if q.MaxFiles > 0 {
+		files += fmt.Sprintf(" of %d", q.MaxFiles)
+	}
+	return fmt.Sprintf(" (%s bytes in %s files wait to be acked)", bytes, files)
 }
 
 // retryAfter reads the header's seconds, or its date: against the answer's own

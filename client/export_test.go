@@ -16,3 +16,6 @@ func ReadEvents(r io.Reader) (events []Event, err error) {
 		events = append(events, Event{ev.id, ev.name, string(ev.data)})
 	}
 }
+
+// ForgetStore has the object store tried again, as when its pause is over.
+func (c *Client) ForgetStore() { c.store.closed.Store(0) }

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/molecule-ai/pendinguploads/handlers/wire"
 	"github.com/molecule-ai/pendinguploads/storage"
 )
 
@@ -58,7 +59,8 @@ var errChanged = errors.New("the content changed")
 // stopped, with a Range request that holds only for the same content (If-Range);
 // where the service cannot do that, or the content is another, it begins anew.
 // What arrives is compared with the length and the SHA-256 that the service
-// announces. Fetching does not acknowledge.
+// announces. Fetching does not acknowledge. Config.FetchBy says where the bytes
+// come from.
 //
 // ErrNotFound: the file is gone, give up. ErrUnauthorized. ErrTooLarge: more than
 // MaxBytes. ErrCorrupt. An error of the sink is returned at once. A later fetch can
@@ -112,6 +114,9 @@ type transfer struct {
 	resumed  int
 	restarts int
 	done     bool
+
+	at      *wire.ContentURL // where the content is; nil: to be asked for
+	proxied bool             // the service is asked for this file, whatever the client fetches by
 }
 
 // sinkError is a failure of the receiving side.
@@ -125,7 +130,16 @@ func (t *transfer) again(err error) bool {
 	return !errors.As(err, &sink) && Temporary(err)
 }
 
-func (t *transfer) attempt(parent context.Context) error {
+func (t *transfer) attempt(ctx context.Context) error {
+	if t.byURL() {
+		if instead, err := t.attemptByURL(ctx); !instead {
+			return err
+		}
+	}
+	return t.attemptByProxy(ctx)
+}
+
+func (t *transfer) attemptByProxy(parent context.Context) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	r, err := t.c.request(ctx, http.MethodGet, t.c.filePath(t.file, "content"), throughService, nil)
@@ -238,6 +252,9 @@ func (t *transfer) copy(body *watchedReader) error {
 
 // finish compares what came with what was announced.
 func (t *transfer) finish() error {
+	if t.total >= 0 && t.offset > t.total {
+		return errors.Join(ErrCorrupt, t.restart())
+	}
 	if t.total >= 0 && t.offset != t.total {
 		return fmt.Errorf("read content at %d: %w", t.offset, io.ErrUnexpectedEOF)
 	}

@@ -31,6 +31,7 @@ func TestNewNamesWhatIsWrong(t *testing.T) {
 		"a query":            {func(c *client.Config) { c.BaseURL = "https://files.example.org?x=1" }, "BaseURL"},
 		"no workspace":       {func(c *client.Config) { c.Workspace = storage.WorkspaceID{} }, "Workspace"},
 		"a line in a token":  {func(c *client.Config) { c.Token = "secret\n" }, "Token"},
+		"another way":        {func(c *client.Config) { c.FetchBy = "mail" }, "FetchBy"},
 		"a client with time": {func(c *client.Config) { c.HTTP = &http.Client{Timeout: time.Second} }, "HTTP.Timeout"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -43,7 +43,7 @@ type UploadOptions struct {
 const uploadAnswer = 2 * time.Minute
 
 // Upload stages files for the workspace in one request, all of them or none, and
-// returns them in order. ErrTooLarge, ErrUnauthorized, ErrNotFound (no such
+// returns them in order. ErrTooLarge, ErrQuota, ErrUnauthorized, ErrNotFound (no such
 // workspace). It is repeated only where the service surely staged nothing; after
 // another failure, such as a connection that broke, nobody knows whether it did.
 func (c *Client) Upload(ctx context.Context, files []File, o UploadOptions) ([]wire.UploadedFile, error) {

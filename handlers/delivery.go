@@ -81,7 +81,8 @@ func (s *Server) deliveryOf(r *http.Request) (delivery, error) {
 // contentURL answers with a URL: the object store's, or one of the service's own
 // where the store has none, so that callers need to know only this one way.
 func (s *Server) contentURL(w http.ResponseWriter, r *http.Request, ws storage.WorkspaceID, f storage.FileID) error {
-	rec, signed, err := s.signContent(r, ws, f)
+	out, err := s.signContent(r, ws, f, r.Method != http.MethodHead)
+	rec, signed := out.rec, out.url
 	if errors.Is(err, storage.ErrNoURL) {
 		signed, err = s.ownURL(r, rec)
 	}
@@ -102,7 +103,11 @@ func (s *Server) contentURL(w http.ResponseWriter, r *http.Request, ws storage.W
 	if err := s.writeJSON(w, r, http.StatusOK, reply); err != nil {
 		return err
 	}
-	if r.Method != http.MethodHead {
+	switch {
+	case r.Method == http.MethodHead:
+	case out.stamped:
+		s.countDelivery(byURL)
+	default:
 		s.delivered(r.Context(), rec, byURL)
 	}
 	return nil
@@ -112,7 +117,10 @@ func (s *Server) contentURL(w http.ResponseWriter, r *http.Request, ws storage.W
 // URL that a redirect could carry. Range and preconditions are the store's to
 // answer: of a reply that is no 2xx they are ignored (RFC 9110, 13.2.1).
 func (s *Server) redirectContent(w http.ResponseWriter, r *http.Request, ws storage.WorkspaceID, f storage.FileID) error {
-	rec, signed, err := s.signContent(r, ws, f)
+	// Whether there will be a redirect shows when the URL is there, so the row is
+	// stamped afterwards.
+	out, err := s.signContent(r, ws, f, false)
+	signed := out.url
 	switch {
 	case errors.Is(err, storage.ErrNoURL) || err == nil && (len(signed.Header) > 0 || s.bearerFollows(r, signed.URL)):
 		return s.proxyContent(w, r, ws, f, byProxy)
@@ -122,27 +130,52 @@ func (s *Server) redirectContent(w http.ResponseWriter, r *http.Request, ws stor
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Location", signed.URL)
 	w.WriteHeader(http.StatusFound)
-	s.delivered(r.Context(), rec, byRedirect)
+	s.delivered(r.Context(), out.rec, byRedirect)
 	return nil
+}
+
+// handout is a file and the object store's URL of it.
+type handout struct {
+	rec     storage.Record
+	url     storage.SignedURL
+	stamped bool // the row says that it was fetched
 }
 
 // signContent finds the file and has the object store's URL of it made. With
 // storage.ErrNoURL the record is there all the same.
-func (s *Server) signContent(r *http.Request, ws storage.WorkspaceID, f storage.FileID) (storage.Record, storage.SignedURL, error) {
+//
+// With stamp, the row is stamped where it is found, which saves a statement. It
+// stays stamped where signing fails then: that needs no row and no store, only
+// credentials, and the caller asks again.
+func (s *Server) signContent(r *http.Request, ws storage.WorkspaceID, f storage.FileID, stamp bool) (handout, error) {
 	if s.cfg.Storage == nil {
-		return storage.Record{}, storage.SignedURL{}, storage.ErrNotFound
+		return handout{}, storage.ErrNotFound
 	}
-	var rec storage.Record
-	signed, err := persist(r.Context(), s.cfg.Timeouts.Open, func(ctx context.Context, deadline time.Time) (storage.SignedURL, error) {
+	return persist(r.Context(), s.cfg.Timeouts.Open, func(ctx context.Context, deadline time.Time) (out handout, err error) {
 		ctx, cancel := context.WithDeadline(ctx, deadline)
 		defer cancel()
-		var err error
-		if rec, err = s.cfg.Storage.Get(ctx, ws, f); err != nil {
-			return storage.SignedURL{}, err
+		if out.rec, out.stamped, err = s.findFor(ctx, ws, f, stamp); err != nil {
+			return out, err
 		}
-		return rec.Content.URL(ctx, rec.URLOptions(s.cfg.Delivery.URLTTL))
+		out.url, err = out.rec.Content.URL(ctx, out.rec.URLOptions(s.cfg.Delivery.URLTTL))
+		return out, err
 	})
-	return rec, signed, err
+}
+
+// findFor is Get, and stamps the row at the same time if that is wanted and can
+// be. Where it cannot, because the row is locked or the database takes no writes,
+// the file is handed out all the same (contract 2.6).
+func (s *Server) findFor(ctx context.Context, ws storage.WorkspaceID, f storage.FileID, stamp bool) (rec storage.Record, stamped bool, err error) {
+	if h, ok := s.cfg.Storage.(storage.Handouter); ok && stamp {
+		stamping, cancel := context.WithTimeout(ctx, stampTimeout)
+		defer cancel()
+		rec, err = h.GetFetched(stamping, ws, f)
+		if err == nil || errors.Is(err, storage.ErrNotFound) {
+			return rec, err == nil, err
+		}
+	}
+	rec, err = s.cfg.Storage.Get(ctx, ws, f)
+	return rec, false, err
 }
 
 // bearerFollows reports whether clients that follow a redirect to target would
@@ -182,7 +215,7 @@ func sameSite(host, other string) bool {
 // has, and stamps the row. Failing to changes nothing for the client, which may
 // have acknowledged already.
 func (s *Server) delivered(ctx context.Context, rec storage.Record, how delivery) {
-	s.metrics.deliveries.WithLabelValues(string(how)).Inc()
+	s.countDelivery(how)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stampTimeout)
 	defer cancel()
 	err := s.cfg.Storage.MarkFetched(ctx, rec.WorkspaceID, rec.FileID)
@@ -194,4 +227,8 @@ func (s *Server) delivered(ctx context.Context, rec storage.Record, how delivery
 		level = slog.LevelDebug
 	}
 	s.log.LogAttrs(ctx, level, "fetched_at not stamped", append(recordAttrs(rec), slog.Any("error", err))...)
+}
+
+func (s *Server) countDelivery(how delivery) {
+	s.metrics.deliveries.WithLabelValues(string(how)).Inc()
 }

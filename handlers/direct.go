@@ -1,8 +1,10 @@
 package handlers
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"path"
@@ -42,6 +44,14 @@ func (s *Server) reserveDirect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.directRefused(r, id, body.Files, err)
 	}
+	// Room is not held until the commit: who stages it first has it.
+	adding := storage.Usage{Files: int64(len(files))}
+	for _, f := range files {
+		adding.Bytes += f.Size
+	}
+	if err := s.checkQuota(r, id, adding); err != nil {
+		return err
+	}
 	expires := issued.Add(s.cfg.DirectTTL)
 	for _, p := range puts {
 		if p.ExpiresAt.Before(expires) {
@@ -64,17 +74,30 @@ func (s *Server) reserveDirect(w http.ResponseWriter, r *http.Request) error {
 }
 
 func directReplyFile(ws storage.WorkspaceID, p storage.DirectPut) wire.DirectFile {
-	headers := make(map[string]string, len(p.Header))
-	for name := range p.Header {
-		headers[name] = p.Header.Get(name)
-	}
-	return wire.DirectFile{
+	f := wire.DirectFile{
 		FileID: p.FileID.String(),
 		UploadedFile: wire.UploadedFile{
 			URI: storage.PendingURI(ws, p.FileID), Name: p.Filename, MIMEType: p.MIMEType, Size: p.Size,
 		},
-		Method: p.Method, URL: p.URL, Headers: headers,
 	}
+	if p.Parts == nil {
+		one := directCall(p.DirectRequest)
+		f.DirectCall = &one
+		return f
+	}
+	for i, r := range p.PartRequests {
+		_, size := p.Parts.Span(i, p.Size)
+		f.Parts = append(f.Parts, wire.DirectPart{Number: i + 1, Size: size, DirectCall: directCall(r)})
+	}
+	return f
+}
+
+func directCall(r storage.DirectRequest) wire.DirectCall {
+	headers := make(map[string]string, len(r.Header))
+	for name := range r.Header {
+		headers[name] = r.Header.Get(name)
+	}
+	return wire.DirectCall{Method: r.Method, URL: r.URL, Headers: headers}
 }
 
 // directReceiver is the workspace, if files can be written for it.
@@ -110,15 +133,34 @@ func (s *Server) directFiles(asked []wire.DirectRequestFile) ([]storage.DirectFi
 		if err != nil {
 			return nil, errDirectDigest.with("filename", path.Base(a.Name)).because(err)
 		}
+		parts, err := directParts(a)
+		if err != nil {
+			return nil, errDirectParts.with("filename", path.Base(a.Name)).because(err)
+		}
 		mimeType := storage.ReduceMIMEType(a.MIMEType)
 		if len(mimeType) > maxMIMETypeBytes {
 			mimeType = storage.OctetStream
 		}
 		files[i] = storage.DirectFile{
-			Filename: storage.SanitizeFilename(path.Base(a.Name)), MIMEType: mimeType, Size: a.Size, SHA256: digest,
+			Filename: storage.SanitizeFilename(path.Base(a.Name)), MIMEType: mimeType, Size: a.Size, SHA256: digest, Parts: parts,
 		}
 	}
 	return files, nil
+}
+
+// directParts is nil for a file whose sender does not know parts.
+func directParts(a wire.DirectRequestFile) (*storage.DirectParts, error) {
+	if len(a.PartSHA256) == 0 {
+		return nil, nil //nolint:nilnil // none are asked for, and nothing is wrong
+	}
+	parts := &storage.DirectParts{Size: cmp.Or(a.PartSize, storage.DirectPartBytes), SHA256: make([]storage.Digest, len(a.PartSHA256))}
+	for i, text := range a.PartSHA256 {
+		var err error
+		if parts.SHA256[i], err = parseDigest(text); err != nil {
+			return nil, fmt.Errorf("part %d: %w", i+1, err)
+		}
+	}
+	return parts, nil
 }
 
 var errDigestForm = errors.New("want 64 hex digits or the base64 of 32 bytes")
@@ -145,6 +187,8 @@ func (s *Server) directRefused(r *http.Request, id storage.WorkspaceID, asked []
 		return errNoDirect.because(err)
 	case hasFile && errors.Is(err, storage.ErrEmpty):
 		return errFileEmpty.with("filename", path.Base(asked[file.Index].Name)).because(err)
+	case hasFile && errors.Is(err, storage.ErrInvalidParts):
+		return errDirectParts.with("filename", path.Base(asked[file.Index].Name)).because(err)
 	case hasFile && errors.Is(err, storage.ErrTooLarge):
 		name, size := path.Base(asked[file.Index].Name), asked[file.Index].Size
 		s.log.LogAttrs(r.Context(), slog.LevelInfo, "upload above per-file cap",

@@ -84,6 +84,8 @@ func (s *Server) commitRefused(r *http.Request, reserved reservation, err error)
 		return s.unlessCommitted(r.Context(), reserved, errDirectExpired.because(err))
 	case errors.Is(err, storage.ErrNoDirect):
 		return errNoDirect.because(err)
+	case errors.Is(err, storage.ErrQuota):
+		return s.overQuota(r, reserved.Workspace, err)
 	case errors.Is(err, storage.ErrWorkspaceNotFound):
 		return errWorkspaceNotFound.because(err)
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:

@@ -101,12 +101,14 @@ var (
 	errFileEmpty           = fail(http.StatusBadRequest, "file is empty")
 	errStage               = fail(http.StatusInternalServerError, "could not stage files")
 	errUploadBusy          = fail(http.StatusServiceUnavailable, "upload capacity exhausted, retry shortly").retryAfter(5 * time.Second)
+	errQuota               = fail(http.StatusRequestEntityTooLarge, storage.ErrQuota.Error()).with("code", wire.CodeQuotaExceeded)
 
 	// Direct upload.
 	errNoDirect = fail(http.StatusUnprocessableEntity, "direct upload is not available here: use POST /workspaces/{id}/chat/uploads").
 			with("code", wire.CodeDirectUnavailable)
 	errDirectName      = fail(http.StatusBadRequest, "file name is required")
 	errDirectDigest    = fail(http.StatusBadRequest, "sha256 must be 64 hex digits or the base64 of 32 bytes")
+	errDirectParts     = fail(http.StatusBadRequest, "part_sha256 must be the SHA-256 of each part of part_size bytes, 5242880 or more")
 	errDirectToken     = fail(http.StatusBadRequest, "invalid commit_token")
 	errDirectForeign   = fail(http.StatusForbidden, "commit_token belongs to another workspace")
 	errDirectExpired   = fail(http.StatusGone, "commit_token has expired: start the upload again")
@@ -220,6 +222,8 @@ func failureOf(err error) *failure {
 		return errUploadGone.because(err)
 	case errors.Is(err, storage.ErrBusy):
 		return errUploadBusy.because(err)
+	case errors.Is(err, storage.ErrQuota):
+		return errQuota.because(err)
 	case errors.Is(err, metadata.ErrCursorNotFound):
 		return errCursorGone.because(err)
 	case errors.Is(err, metadata.ErrWorkspaceRemoved):

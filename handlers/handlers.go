@@ -64,6 +64,7 @@ type Config struct {
 	Storage    storage.Storage // nil: no staging, poll-mode uploads are refused with 422
 	Direct     storage.Direct  // the same store; nil: no direct upload
 	Uploads    ForeignFinder   // nil: no audit of foreign file ids
+	Quota      QuotaChecker    // nil: a quota of the store's is seen when the content is there
 	Corrupt    CorruptMarker   // nil: content that is found to be wrong is logged and counted alone
 	Workspaces *metadata.Workspaces
 	Tokens     *metadata.Tokens

@@ -17,6 +17,7 @@ type metrics struct {
 
 	ackMismatches     prometheus.Counter
 	contentMismatches prometheus.Counter
+	quotaRefusals     prometheus.Counter
 	deliveries        *prometheus.CounterVec
 
 	text http.Handler
@@ -45,13 +46,17 @@ func newMetrics(reg *prometheus.Registry) (*metrics, error) {
 			Name: "pendinguploads_content_mismatches_total",
 			Help: "Fetches cut off because the stored content is not what was staged.",
 		}),
+		quotaRefusals: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "pendinguploads_quota_refusals_total",
+			Help: "Uploads refused because their workspace has as much waiting as it may have.",
+		}),
 		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pendinguploads_content_deliveries_total",
 			Help: "Contents handed over: as a body, whole or its end (proxy; signed at a URL of the service), or as an address in a reply (url) or a redirect.",
 		}, []string{"how"}),
 		text: promhttp.HandlerFor(reg, promhttp.HandlerOpts{DisableCompression: true}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.websockets, m.ackMismatches, m.contentMismatches, m.deliveries} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.websockets, m.ackMismatches, m.contentMismatches, m.quotaRefusals, m.deliveries} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

@@ -79,6 +79,9 @@ func (s *Server) stage(w http.ResponseWriter, r *http.Request, id storage.Worksp
 	if err != nil {
 		return s.refused(r, id, form, err)
 	}
+	if err := s.checkQuota(r, id, leastUpload); err != nil {
+		return err
+	}
 	records, err := s.cfg.Storage.PutBatch(r.Context(), id, storage.Batch{
 		Uploads:  form.uploads(),
 		MaxBytes: max(r.ContentLength, 0),
@@ -136,6 +139,8 @@ func (s *Server) refused(r *http.Request, id storage.WorkspaceID, form *form, er
 		return errTooManyFiles.because(err)
 	case errors.Is(err, storage.ErrBusy):
 		return errUploadBusy.because(err)
+	case errors.Is(err, storage.ErrQuota):
+		return s.overQuota(r, id, err)
 	case errors.Is(err, storage.ErrWorkspaceNotFound):
 		return errWorkspaceNotFound.because(err)
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:

@@ -30,14 +30,18 @@ const insertRows = storage.MaxFilesPerBatch
 // returns their records in the order given. No uploads: no work.
 //
 // storage.ErrWorkspaceNotFound (from the announcer), storage.ErrInvalidFilename,
-// storage.ErrTooLarge, storage.ErrEmpty: nothing was inserted. ErrCommitUnknown: perhaps all were,
-// so objects must be kept. Any other error: nothing was inserted.
+// storage.ErrTooLarge, storage.ErrEmpty, storage.ErrQuota: nothing was inserted.
+// ErrCommitUnknown: perhaps all were, so objects must be kept. Any other error: nothing was inserted.
 func (u *Uploads) Insert(ctx context.Context, ws storage.WorkspaceID, uploads []NewUpload) ([]storage.Record, error) {
 	if len(uploads) == 0 {
 		return nil, nil
 	}
 	b := &pgx.Batch{}
-	records, err := u.queueInsert(b, ws, uploads)
+	err := u.queueQuota(ctx, b, ws, uploads)
+	var records []storage.Record
+	if err == nil {
+		records, err = u.queueInsert(b, ws, uploads)
+	}
 	var committed func()
 	if err == nil && u.announcer != nil {
 		committed, err = u.announcer.Announce(b, ws, records)

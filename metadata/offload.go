@@ -67,6 +67,10 @@ FROM (
 ) AS next
 ORDER BY file_id, workspace_id`
 
+// closePortalSQL has no arguments, so it is sent by the simple protocol, which
+// closes the portal of the statement before.
+const closePortalSQL = `SELECT`
+
 // NextMovable returns up to limit uploads of the scope behind the one given, in
 // the order of their ids; none at the end. With claim each is claimed for the
 // transaction that the statement runs in (Within), if no other has it: by an
@@ -91,6 +95,11 @@ func (u *Uploads) NextMovable(ctx context.Context, scope MoveScope, after Upload
 		next = append(next, m)
 		return nil
 	})
+	if err == nil && claim {
+		// A statement with arguments keeps its snapshot until the next one comes, and
+		// VACUUM would spare rows for it as long as the transaction takes.
+		_, err = u.db.Exec(ctx, closePortalSQL)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("look for uploads to move: %w", err)
 	}
@@ -118,9 +127,9 @@ func (u *Uploads) MoveToObject(ctx context.Context, id UploadID, key string, dig
 
 const moveToRowSQL = `
 UPDATE pending_uploads
-SET object_key = NULL, sha256 = @digest, content = @content
+SET object_key = NULL, sha256 = @digest, content = @content::bytea
 WHERE workspace_id = @workspace AND file_id = @file AND object_key = @key
-  AND size_bytes = octet_length(@content) AND (sha256 IS NULL OR sha256 = @digest) AND ` + servedSQL
+  AND size_bytes = octet_length(@content::bytea) AND (sha256 IS NULL OR sha256 = @digest) AND ` + servedSQL
 
 // MoveToRow puts the content of an upload into its row, if Get serves the upload
 // still and from the object of that key. It reports whether it did. After an error

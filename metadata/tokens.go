@@ -144,12 +144,13 @@ const resolveTokenSQL = `
 SELECT ` + tokenColumns + `
 FROM workspace_auth_tokens t
 JOIN workspaces w ON w.id = t.workspace_id
-WHERE t.token_hash = @hash AND t.revoked_at IS NULL AND w.status <> 'removed'`
+WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND w.status <> 'removed'`
 
 // Resolve finds the live token with that secret. ErrTokenNotFound when there is
 // none, it is revoked, or its workspace is removed.
 func (s *Tokens) Resolve(ctx context.Context, secret string) (Token, error) {
-	rows, err := s.db.Query(ctx, resolveTokenSQL, pgx.NamedArgs{"hash": hashToken(secret)})
+	// Each request asks; a name would have pgx parse the statement each time.
+	rows, err := s.db.Query(ctx, resolveTokenSQL, hashToken(secret))
 	if err != nil {
 		return Token{}, fmt.Errorf("resolve token: %w", err)
 	}

@@ -35,6 +35,10 @@ type UploadsConfig struct {
 	// Announcer, where set, writes feed entries in the transaction that inserts
 	// uploads.
 	Announcer Announcer
+
+	// Quota is what one workspace may have staged, counted in the transaction that
+	// inserts. The zero value: no quota.
+	Quota storage.Quota
 }
 
 // Announcer tells a workspace of its new uploads.
@@ -53,6 +57,7 @@ type Uploads struct {
 	ttl          time.Duration
 	readAfterAck bool
 	announcer    Announcer
+	quota        storage.Quota
 	sql          *uploadStatements
 	within       bool // db is a transaction of the caller's
 }
@@ -63,7 +68,7 @@ func NewUploads(cfg UploadsConfig) *Uploads {
 		cfg.TTL = storage.DefaultTTL
 	}
 	return &Uploads{
-		db: cfg.DB, ttl: cfg.TTL, readAfterAck: cfg.ReadAfterAck, announcer: cfg.Announcer,
+		db: cfg.DB, ttl: cfg.TTL, readAfterAck: cfg.ReadAfterAck, announcer: cfg.Announcer, quota: cfg.Quota,
 		sql: statementsFor(cfg.ReferenceTable, cfg.AnyWorkspace),
 	}
 }

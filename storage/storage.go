@@ -20,7 +20,7 @@ type Storage interface {
 	// in the batch's order. No files: no work, no records. The first offending
 	// file decides the error, a *FileError around ErrEmpty, ErrTooLarge,
 	// ErrInvalidFilename or the body's own read error; an error yielded by the
-	// sequence is returned as it is. ErrTooManyFiles, ErrBusy,
+	// sequence is returned as it is. ErrTooManyFiles, ErrBusy, ErrQuota,
 	// ErrWorkspaceNotFound: nothing was stored.
 	PutBatch(ctx context.Context, ws WorkspaceID, b Batch) ([]Record, error)
 

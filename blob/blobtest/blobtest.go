@@ -1,5 +1,5 @@
 // Package blobtest holds implementations of blob.Store to its contract, and those
-// that are a blob.Header or blob.Presigner too to theirs. Adopt it in one line:
+// that are a blob.Header, blob.Presigner or blob.PartPresigner too to theirs. Adopt it in one line:
 //
 //	blobtest.Run(t, func(t *testing.T) blob.Store { return memblob.New() })
 package blobtest
@@ -54,6 +54,8 @@ func Run(t *testing.T, newStore func(t *testing.T) blob.Store) {
 		{"a cancelled put leaves nothing", testCancelledPut},
 		{"a put whose context ended before it began leaves nothing", testPutAfterCancel},
 
+		{"a shared put that fails leaves what is there", testSharedFail},
+
 		{"aborting an upload that is gone is fine", testAbortGone},
 	}
 	store := newStore(t)
@@ -62,6 +64,9 @@ func Run(t *testing.T, newStore func(t *testing.T) blob.Store) {
 	}
 	if _, ok := store.(blob.Presigner); ok {
 		cases = append(cases, presignerCases()...)
+	}
+	if _, ok := store.(blob.PartPresigner); ok {
+		cases = append(cases, partCases()...)
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

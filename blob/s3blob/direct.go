@@ -24,11 +24,11 @@ const (
 	targetText = "the target"
 )
 
-// DirectSupport implements blob.DirectProber. It sends presigned puts as their
-// holder would, with headers of his own: one that makes the put a copy of another
-// object, one that has an archive unpacked into the bucket, and one that makes
-// the store forget about the signature. The requests go to Endpoint, whatever the
-// public one is.
+// DirectSupport implements blob.DirectProber. It sends presigned puts and parts as
+// their holder would, with headers of his own: one that makes the put a copy of
+// another object, one that has an archive unpacked into the bucket, and one that
+// makes the store forget about the signature. The requests go to Endpoint,
+// whatever the public one is.
 func (s *Store) DirectSupport(ctx context.Context, dir string) (blob.DirectSupport, error) {
 	if s.trial.http == nil {
 		return blob.DirectSupport{}, fmt.Errorf("try presigned puts to bucket %q: %w", s.bucket, blob.ErrUnsupported)
@@ -60,6 +60,7 @@ type trial struct {
 	store *Store
 	dir   string // ends in a slash
 	keys  []string
+	begun []blob.Unfinished // uploads that are not completed
 }
 
 // key makes one that run's end removes.
@@ -97,6 +98,10 @@ func (p *trial) run(ctx context.Context) (found blob.DirectSupport, err error) {
 	if forged {
 		found.Taken = append(found.Taken, headerContentSHA256)
 	}
+	if found.NoParts, err = p.parts(ctx, source, found.Conditional); err != nil {
+		return found, err
+	}
+	found.Parts = found.NoParts == ""
 	return found, nil
 }
 
@@ -172,6 +177,15 @@ func (p *trial) remove(ctx context.Context) error {
 	clean, cancel := cleaning(ctx)
 	defer cancel()
 	var errs []error
+	for _, u := range p.begun {
+		switch err := p.store.AbortUnfinished(clean, u); {
+		case err == nil:
+		case statusCode(err) >= 400 && statusCode(err) < 500:
+			errs = append(errs, fmt.Errorf("%w: %w", blob.ErrProbeRemains, err))
+		default:
+			errs = append(errs, err)
+		}
+	}
 	for _, key := range p.keys {
 		_, err := p.store.api.DeleteObject(clean, &s3.DeleteObjectInput{Bucket: aws.String(p.store.bucket), Key: aws.String(key)})
 		switch {

@@ -81,28 +81,36 @@ func (p *trial) put(ctx context.Context, t trialPut) (trialAnswer, error) {
 	if t.sent == nil {
 		t.sent = t.content
 	}
-	req, err := http.NewRequestWithContext(ctx, signed.Method, signed.URL, bytes.NewReader(t.sent))
-	if err != nil {
-		return trialAnswer{}, fmt.Errorf("put %s: %w", t.key, withoutURL(err))
-	}
-	if t.moved != "" {
-		// Both keys end in a word of their own.
-		req.URL.Path, req.URL.RawPath = strings.TrimSuffix(req.URL.Path, path.Base(t.key))+path.Base(t.moved), ""
-	}
-	for _, h := range []http.Header{signed.Header, t.header} {
-		for name, values := range h {
-			req.Header[name] = values
+	return p.send(ctx, t.key, signed, t.sent, func(r *http.Request) {
+		if t.moved != "" {
+			// Both keys end in a word of their own.
+			r.URL.Path, r.URL.RawPath = strings.TrimSuffix(r.URL.Path, path.Base(t.key))+path.Base(t.moved), ""
 		}
+		for name, values := range t.header {
+			r.Header[name] = values
+		}
+	})
+}
+
+// send sends a presigned request after change had its way with it.
+func (p *trial) send(ctx context.Context, key string, signed blob.SignedRequest, content []byte, change func(*http.Request)) (trialAnswer, error) {
+	req, err := http.NewRequestWithContext(ctx, signed.Method, signed.URL, bytes.NewReader(content))
+	if err != nil {
+		return trialAnswer{}, fmt.Errorf("put %s: %w", key, withoutURL(err))
 	}
+	for name, values := range signed.Header {
+		req.Header[name] = values
+	}
+	change(req)
 	resp, err := p.store.trial.http.Do(req)
 	if err != nil {
-		return trialAnswer{}, fmt.Errorf("put %s: %w", t.key, withoutURL(err))
+		return trialAnswer{}, fmt.Errorf("put %s: %w", key, withoutURL(err))
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer := trialAnswer{status: resp.StatusCode}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil {
-		return answer, fmt.Errorf("put %s: %w", t.key, err)
+		return answer, fmt.Errorf("put %s: %w", key, err)
 	}
 	var said struct{ Code string }
 	if xml.Unmarshal(body, &said) == nil {

@@ -26,12 +26,16 @@ const trialDir = "some/prefix/.doctor"
 func TestWhatStoresMakeOfPresignedPuts(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		server func(testing.TB) devstack.S3
-		taken  []string
+		server  func(testing.TB) devstack.S3
+		taken   []string
+		noParts string
 	}{
-		"minio, root":  {devstack.MinIO, []string{"X-Amz-Copy-Source", "X-Amz-Content-Sha256"}},
-		"minio, bound": {devstack.MinIOUser, nil},
-		"versitygw":    {devstack.VersityGW, nil},
+		"minio, root": {
+			devstack.MinIO, []string{"X-Amz-Copy-Source", "X-Amz-Content-Sha256"},
+			"a presigned part can be sent as another one, by X-Amz-Content-Sha256",
+		},
+		"minio, bound": {devstack.MinIOUser, nil, ""},
+		"versitygw":    {devstack.VersityGW, nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -42,11 +46,11 @@ func TestWhatStoresMakeOfPresignedPuts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(blob.DirectSupport{Conditional: true, Checksum: true, Taken: c.taken}, got); diff != "" {
+			if diff := cmp.Diff(blob.DirectSupport{Conditional: true, Checksum: true, Taken: c.taken, Parts: c.noParts == "", NoParts: c.noParts}, got); diff != "" {
 				t.Errorf("support (-want +got):\n%s", diff)
 			}
-			if got.Safe() != (c.taken == nil) {
-				t.Errorf("Safe() = %t", got.Safe())
+			if got.Safe() != (c.taken == nil) || got.SafeParts() != got.Safe() {
+				t.Errorf("Safe() = %t, SafeParts() = %t", got.Safe(), got.SafeParts())
 			}
 			empty(t, store)
 		})
@@ -101,7 +105,7 @@ func TestDocumentedPolicyBinds(t *testing.T) {
 	}
 	store := open(t, config(t, server))
 	got, err := store.DirectSupport(t.Context(), trialDir)
-	if err != nil || !got.Safe() {
+	if err != nil || !got.Safe() || !got.SafeParts() {
 		t.Errorf("support %+v, %v", got, err)
 	}
 	worksBelowPrefix(t, store)
@@ -125,7 +129,7 @@ func TestPolicyOfDirectUploadsOverTLS(t *testing.T) {
 	cfg.Checksum = s3blob.ChecksumWhenRequired
 	store := open(t, cfg)
 	worksBelowPrefix(t, store)
-	if got, err := store.DirectSupport(t.Context(), trialDir); err != nil || !got.Safe() {
+	if got, err := store.DirectSupport(t.Context(), trialDir); err != nil || !got.SafeParts() {
 		t.Errorf("support %+v, %v", got, err)
 	}
 }
@@ -139,13 +143,13 @@ func TestStoresThatBindLess(t *testing.T) {
 		want blob.DirectSupport
 		safe bool
 	}{
-		"no conditions":              {forgetsObjects(t, server), blob.DirectSupport{Checksum: true}, true},
-		"conditions unknown":         {knowsNeither, blob.DirectSupport{Checksum: true}, true},
-		"no SHA-256":                 {tellsNoSHA256, blob.DirectSupport{Conditional: true}, true},
-		"neither":                    {func(h http.Handler) http.Handler { return forgetsObjects(t, server)(tellsNoSHA256(h)) }, blob.DirectSupport{}, false},
-		"unpacks what it is sent":    {unpacks(t, server, ""), blob.DirectSupport{Conditional: true, Checksum: true, Taken: []string{"X-Amz-Meta-Snowball-Auto-Extract"}}, false},
-		"unpacks where it is told":   {unpacks(t, server, "X-Amz-Meta-Minio-Snowball-Prefix"), blob.DirectSupport{Conditional: true, Checksum: true, Taken: []string{"X-Amz-Meta-Snowball-Auto-Extract"}}, false},
-		"does not look at the added": {ignoresCopies, blob.DirectSupport{Conditional: true, Checksum: true}, true},
+		"no conditions":              {forgetsObjects(t, server), blob.DirectSupport{Checksum: true, Parts: true}, true},
+		"conditions unknown":         {knowsNeither, blob.DirectSupport{Checksum: true, Parts: true}, true},
+		"no SHA-256":                 {tellsNoSHA256, blob.DirectSupport{Conditional: true, Parts: true}, true},
+		"neither":                    {func(h http.Handler) http.Handler { return forgetsObjects(t, server)(tellsNoSHA256(h)) }, blob.DirectSupport{Parts: true}, false},
+		"unpacks what it is sent":    {unpacks(t, server, ""), blob.DirectSupport{Conditional: true, Checksum: true, Taken: []string{"X-Amz-Meta-Snowball-Auto-Extract"}, Parts: true}, false},
+		"unpacks where it is told":   {unpacks(t, server, "X-Amz-Meta-Minio-Snowball-Prefix"), blob.DirectSupport{Conditional: true, Checksum: true, Taken: []string{"X-Amz-Meta-Snowball-Auto-Extract"}, Parts: true}, false},
+		"does not look at the added": {ignoresCopies, blob.DirectSupport{Conditional: true, Checksum: true, Parts: true}, true},
 	} {
 		cfg := config(t, server)
 		cfg.Endpoint, cfg.MaxRetries = front(t, server, c.wrap).URL, -1

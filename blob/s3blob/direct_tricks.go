@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -24,6 +25,7 @@ const (
 	headerExtract       = "X-Amz-Meta-Snowball-Auto-Extract"
 	headerExtractPrefix = "X-Amz-Meta-Minio-Snowball-Prefix"
 	headerContentSHA256 = "X-Amz-Content-Sha256"
+	headerTrailer       = "X-Amz-Trailer"
 )
 
 // unsignedChunks says that content comes in chunks and a signature of the rest in
@@ -32,14 +34,33 @@ const (
 const (
 	unsignedChunks = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 	trailerCRC32   = "x-amz-checksum-crc32"
+	trailerSHA256  = "x-amz-checksum-sha256"
 )
+
+// copying is the header that asks for a copy in place of what is sent.
+func (p *trial) copying(source string) http.Header {
+	return http.Header{headerCopySource: {"/" + p.store.bucket + "/" + (&url.URL{Path: source}).EscapedPath()}}
+}
+
+// inChunks is content in the form for which no signature of a URL is looked at,
+// with the checksum that the trailer names. A part's has to be of the kind that
+// its upload was begun with.
+func inChunks(text, trailer string) (http.Header, []byte) {
+	sum := encodeSHA256(sha256.Sum256([]byte(text)))
+	if trailer == trailerCRC32 {
+		sum = base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE([]byte(text))))
+	}
+	return http.Header{
+		headerContentSHA256: {unsignedChunks}, headerTrailer: {trailer}, "X-Amz-Decoded-Content-Length": {strconv.Itoa(len(text))},
+	}, fmt.Appendf(nil, "%x\r\n%s\r\n0\r\n%s:%s\r\n\r\n", len(text), text, trailer, sum)
+}
 
 // copies reports whether the sender of a put can have the store copy another
 // object instead.
 func (p *trial) copies(ctx context.Context, source string, once bool) (bool, error) {
 	plain := trialPut{key: p.key("target"), content: []byte(targetText), once: once}
 	evil := plain
-	evil.header = http.Header{headerCopySource: {"/" + p.store.bucket + "/" + (&url.URL{Path: source}).EscapedPath()}}
+	evil.header = p.copying(source)
 	put, err := p.put(ctx, evil)
 	switch {
 	case err != nil:
@@ -106,14 +127,8 @@ func (p *trial) extracts(ctx context.Context, once bool) (bool, error) {
 // the store does not look at the signature.
 func (p *trial) forges(ctx context.Context) (bool, error) {
 	signed, other := p.key("signed"), p.key("forged")
-	sum := base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE([]byte(targetText))))
-	put, err := p.put(ctx, trialPut{
-		key: signed, moved: other, content: []byte(targetText),
-		sent: fmt.Appendf(nil, "%x\r\n%s\r\n0\r\n%s:%s\r\n\r\n", len(targetText), targetText, trailerCRC32, sum),
-		header: http.Header{
-			headerContentSHA256: {unsignedChunks}, "X-Amz-Trailer": {trailerCRC32}, "X-Amz-Decoded-Content-Length": {strconv.Itoa(len(targetText))},
-		},
-	})
+	header, chunks := inChunks(targetText, trailerCRC32)
+	put, err := p.put(ctx, trialPut{key: signed, moved: other, content: []byte(targetText), sent: chunks, header: header})
 	if err != nil {
 		return false, err
 	}

@@ -39,7 +39,8 @@
 //	        "s3:GetObject",
 //	        "s3:PutObject",
 //	        "s3:DeleteObject",
-//	        "s3:AbortMultipartUpload"
+//	        "s3:AbortMultipartUpload",
+//	        "s3:ListMultipartUploadParts"
 //	      ],
 //	      "Resource": "arn:aws:s3:::BUCKET/PREFIX/*"
 //	    },
@@ -58,7 +59,7 @@
 // s3:PutObject covers CreateMultipartUpload, UploadPart and
 // CompleteMultipartUpload, s3:GetObject covers HeadObject. s3:ListBucket also
 // covers HeadBucket, and without it S3 answers 403 instead of 404 for an absent
-// object. EnsureBucket needs s3:CreateBucket on the bucket when it is to create
+// object. s3:ListMultipartUploadParts is for CompleteParts alone. EnsureBucket needs s3:CreateBucket on the bucket when it is to create
 // it. Config.Tags need s3:PutObjectTagging on the objects. A bucket encrypted with
 // a KMS key also needs kms:GenerateDataKey and kms:Decrypt on that key. A
 // presigned request may do what the identity that signed it may. The methods of

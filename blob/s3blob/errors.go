@@ -30,6 +30,7 @@ const (
 	codeNoCORS         = "NoSuchCORSConfiguration"
 	codeNoPolicy       = "NoSuchBucketPolicy"
 	codePrecondition   = "PreconditionFailed"
+	codeInvalidPart    = "InvalidPart"
 	codeInvalid        = "InvalidArgument"
 	codeMalformed      = "MalformedXML"
 )

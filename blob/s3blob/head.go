@@ -39,8 +39,12 @@ func (s *Store) Head(ctx context.Context, key string) (blob.Info, error) {
 		ETag:            strings.Trim(aws.ToString(out.ETag), `"`),
 		Version:         aws.ToString(out.VersionId),
 	}
+	sum := aws.ToString(out.ChecksumSHA256)
 	if out.ChecksumType != types.ChecksumTypeComposite {
-		info.SHA256 = wholeSHA256(aws.ToString(out.ChecksumSHA256))
+		info.SHA256 = wholeSHA256(sum)
+	}
+	if info.SHA256 == nil && strings.Contains(sum, "-") {
+		info.Composite = sum
 	}
 	return info, nil
 }

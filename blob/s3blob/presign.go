@@ -3,7 +3,6 @@ package s3blob
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -23,6 +22,7 @@ const MaxPutBytes = 5 << 30
 type presignAPI interface {
 	PresignGetObject(context.Context, *s3.GetObjectInput, ...func(*s3.PresignOptions)) (*v4.PresignedHTTPRequest, error)
 	PresignPutObject(context.Context, *s3.PutObjectInput, ...func(*s3.PresignOptions)) (*v4.PresignedHTTPRequest, error)
+	PresignUploadPart(context.Context, *s3.UploadPartInput, ...func(*s3.PresignOptions)) (*v4.PresignedHTTPRequest, error)
 }
 
 var _ presignAPI = (*s3.PresignClient)(nil)
@@ -139,7 +139,7 @@ func (s *Store) presignPut(ctx context.Context, by signer, key string, opts blob
 		ContentLength:   aws.Int64(opts.Size),
 		ContentType:     optional(opts.ContentType),
 		ContentEncoding: optional(opts.ContentEncoding),
-		ChecksumSHA256:  aws.String(base64.StdEncoding.EncodeToString(opts.SHA256[:])),
+		ChecksumSHA256:  aws.String(encodeSHA256(opts.SHA256)),
 	}
 	if opts.IfNoneMatch {
 		in.IfNoneMatch = aws.String("*")

@@ -3,6 +3,8 @@ package s3blob
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"log/slog"
@@ -53,11 +55,15 @@ func (s *Store) putWhole(ctx context.Context, key string, content []byte, opts b
 		ContentType:   optional(opts.ContentType),
 	}
 	s.protection.onPut(in)
+	if opts.SHA256 && s.partChecksum != "" {
+		sum := sha256.Sum256(content)
+		in.ChecksumSHA256 = aws.String(base64.StdEncoding.EncodeToString(sum[:]))
+	}
 	_, err := s.api.PutObject(call, in)
 	if err == nil && ctx.Err() == nil {
 		return nil
 	}
-	s.discard(ctx, key)
+	s.discard(ctx, key, opts)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -66,7 +72,10 @@ func (s *Store) putWhole(ctx context.Context, key string, content []byte, opts b
 
 // discard removes what a failed or cancelled Put may have left under key. Its
 // own failure is not the caller's: the object has no row and is swept later.
-func (s *Store) discard(ctx context.Context, key string) {
+func (s *Store) discard(ctx context.Context, key string, opts blob.PutOptions) {
+	if opts.Shared {
+		return
+	}
 	clean, cancel := cleaning(ctx)
 	defer cancel()
 	if err := s.Delete(clean, key); err != nil {

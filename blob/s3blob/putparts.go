@@ -18,7 +18,7 @@ import (
 // putParts stores an object as a multipart upload. first is full, and goes back
 // to the pool whatever happens.
 func (s *Store) putParts(ctx context.Context, key string, body *bodyReader, first *blob.Buffer, opts blob.PutOptions) error {
-	id, err := s.createUpload(ctx, key, opts)
+	id, err := s.createUpload(ctx, key, s.partChecksum, opts)
 	if err != nil {
 		s.pool.Put(first)
 		return err
@@ -30,20 +30,20 @@ func (s *Store) putParts(ctx context.Context, key string, body *bodyReader, firs
 	}
 	if err := s.completeUpload(ctx, key, id, parts); err != nil {
 		s.abandon(ctx, key, id)
-		s.discard(ctx, key)
+		s.discard(ctx, key, opts)
 		return err
 	}
 	return nil
 }
 
-func (s *Store) createUpload(ctx context.Context, key string, opts blob.PutOptions) (id string, err error) {
+func (s *Store) createUpload(ctx context.Context, key string, sum types.ChecksumAlgorithm, opts blob.PutOptions) (id string, err error) {
 	call, cancel := linger.Context(ctx, lingerTime)
 	defer cancel()
 	in := &s3.CreateMultipartUploadInput{
 		Bucket:            aws.String(s.bucket),
 		Key:               aws.String(key),
 		ContentType:       optional(opts.ContentType),
-		ChecksumAlgorithm: s.partChecksum,
+		ChecksumAlgorithm: sum,
 	}
 	s.protection.onCreate(in)
 	out, err := s.api.CreateMultipartUpload(call, in)

@@ -13,7 +13,9 @@ var Steps = []string{
 const (
 	StepLinked            = stepLinked
 	StepTempCreated       = stepTempCreated
+	StepTagJournalled     = stepTagJournalled
 	StepBytesWritten      = stepBytesWritten
+	StepFileSynced        = stepFileSynced
 	StepPlacingJournalled = stepPlacingJournalled
 	StepPlacedJournalled  = stepPlacedJournalled
 	StepRenamed           = stepRenamed

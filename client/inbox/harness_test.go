@@ -55,6 +55,12 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldWith(t, func(*s3blob.Config) {})
+}
+
+// newWorldWith is newWorld with another way to the bucket.
+func newWorldWith(t *testing.T, change func(*s3blob.Config)) *world {
+	t.Helper()
 	ctx := t.Context()
 	pool, err := metadata.Open(ctx, metadata.PoolConfig{URL: devstack.Database(t), MaxConns: 8})
 	if err != nil {
@@ -66,11 +72,13 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	objects, err := s3blob.Open(ctx, s3blob.Config{
+	inBucket := s3blob.Config{
 		Bucket: bucket.Bucket, Region: bucket.Region, Endpoint: bucket.Endpoint, PathStyle: bucket.PathStyle,
 		Credentials: credentials.NewStaticCredentialsProvider(bucket.AccessKey, bucket.SecretKey, bucket.SessionToken),
 		Pool:        parts,
-	})
+	}
+	change(&inBucket)
+	objects, err := s3blob.Open(ctx, inBucket)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,6 +46,7 @@ type childSettings struct {
 	UID      int // 0: as it is
 	MaxFile  uint64
 	Stay     bool // follow the feed instead of draining it
+	FetchBy  client.FetchWay
 }
 
 func child(ctx context.Context, text string) int {
@@ -67,7 +68,7 @@ func (s childSettings) run(ctx context.Context) error {
 	if err := s.confine(); err != nil {
 		return err
 	}
-	c, err := client.New(client.Config{BaseURL: s.URL, Workspace: s.Workspace, Token: s.Token, Patience: -1})
+	c, err := client.New(client.Config{BaseURL: s.URL, Workspace: s.Workspace, Token: s.Token, Patience: -1, FetchBy: s.FetchBy})
 	if err != nil {
 		return err
 	}

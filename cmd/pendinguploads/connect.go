@@ -28,7 +28,8 @@ type connection struct {
 	Patience  time.Duration `help:"How long a call is repeated while the service cannot be reached or is busy; negative: not at all." default:"2m" group:"Connection"`
 	Verbose   bool          `short:"v" help:"Say what is tried again, and why." group:"Connection"`
 
-	mayBeNew bool // the profile asked for need not be there yet
+	mayBeNew bool            // the profile asked for need not be there yet
+	fetchBy  client.FetchWay // where content comes from
 }
 
 // target finds out whom to talk to, and where the config file lies ("" if there
@@ -106,7 +107,8 @@ func (c *connection) client(con console, t profile.Target) (*client.Client, erro
 		log = slog.New(slog.NewTextHandler(con.err, nil))
 	}
 	cl, err := client.New(client.Config{
-		BaseURL: t.Server, Workspace: id, Token: t.Token.Reveal(), Patience: c.Patience, UserAgent: "pendinguploads/" + version, Logger: log,
+		BaseURL: t.Server, Workspace: id, Token: t.Token.Reveal(), Patience: c.Patience, FetchBy: c.fetchBy,
+		UserAgent: "pendinguploads/" + version, Logger: log,
 	})
 	if err != nil {
 		return nil, usage(err)

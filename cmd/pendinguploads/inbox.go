@@ -26,6 +26,7 @@ type inboxCmd struct {
 	JoinTokenFile string        `help:"File with the join or administrator's token, where a new workspace needs one to register ($$PENDINGUPLOADS_JOIN_TOKEN_FILE; $$PENDINGUPLOADS_JOIN_TOKEN is the token itself)." placeholder:"PATH"`
 	Journal       string        `help:"File that remembers what was done. Default: DIR.journal." placeholder:"PATH"`
 	URIStyle      string        `name:"uri-style" default:"workspace" enum:"workspace,file" help:"How messages name the files: workspace:/path or file:///path."`
+	Fetch         string        `default:"proxy" enum:"proxy,url" env:"PENDINGUPLOADS_FETCH" help:"Where files come from: proxy (the service), or url (the object store, by URLs that the service gives; through the service where that does not work from here)."`
 	Fetchers      int           `default:"4" help:"Files fetched at a time."`
 	MinFree       int64         `default:"67108864" help:"Bytes that stay free on the disk; negative: no check."`
 	MaxFileBytes  int64         `default:"0" help:"Largest file to take, in bytes; 0: any."`
@@ -61,6 +62,7 @@ func (c *inboxCmd) Run(ctx context.Context, con console) error {
 	case c.Attempts == 0:
 		return usage(errors.New("--attempts is 0, want 1 or more, or less than 0: for ever"))
 	}
+	c.fetchBy = client.FetchWay(c.Fetch)
 	cl, err := c.register(ctx, con)
 	if err != nil {
 		if ctx.Err() != nil && !c.Once {

@@ -28,6 +28,7 @@ type cli struct {
 	Serve       serveCmd       `cmd:"" help:"Serve the HTTP interface and sweep in the background."`
 	Migrate     migrateCmd     `cmd:"" help:"Apply, roll back or show database migrations."`
 	Sweep       sweepCmd       `cmd:"" help:"Sweep once, print what was removed, and exit."`
+	Offload     offloadCmd     `cmd:"" help:"Move content between PostgreSQL and S3 while the servers run, or verify what was moved."`
 	Doctor      doctorCmd      `cmd:"" help:"Examine database, bucket and settings, and explain what is wrong."`
 	Workspace   workspaceCmd   `cmd:"" help:"Create, list and delete workspaces, mint tokens."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running server on this machine for its health; for container health checks."`

@@ -100,6 +100,8 @@ func TestAWrongValueStopsTheStartWithOneLineThatNamesIt(t *testing.T) {
 		{[]string{db, "MAX_FILE_BYTES=many"}, "MAX_FILE_BYTES"},
 		{[]string{db, "MAX_FILE_BYTES=104857601"}, "MAX_FILE_BYTES"},
 		{[]string{db, "MAX_REQUEST_BYTES=26214400"}, "MAX_REQUEST_BYTES"},
+		{[]string{db, "WORKSPACE_MAX_BYTES=26214399"}, "WORKSPACE_MAX_BYTES is 26214399, want 0 for no quota, or MAX_FILE_BYTES (26214400) or more"},
+		{[]string{db, "WORKSPACE_MAX_FILES=-1"}, "WORKSPACE_MAX_FILES"},
 		{[]string{db, "UPLOAD_MEMORY_BYTES=1"}, "UPLOAD_MEMORY_BYTES"},
 		{[]string{db, "INLINE_MAX_BYTES=-1"}, "INLINE_MAX_BYTES"},
 		{[]string{db, "UPLOAD_TTL=0s"}, "UPLOAD_TTL"},

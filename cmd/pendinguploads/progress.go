@@ -33,9 +33,10 @@ func (p *progress) Write(line []byte) (int, error) {
 
 // bar is one transfer. A nil bar is one that nobody sees.
 type bar struct {
-	p    *progress
-	bar  *mpb.Bar
-	once sync.Once
+	p     *progress
+	bar   *mpb.Bar
+	total int64
+	once  sync.Once
 }
 
 // bar begins a transfer of total bytes; negative: unknown.
@@ -60,13 +61,21 @@ func (p *progress) bar(name string, total int64) *bar {
 	// that is repeated falls back.
 	b := p.bars.AddBar(0, before, after)
 	b.SetTotal(total, false)
-	return &bar{p: p, bar: b}
+	return &bar{p: p, bar: b, total: total}
 }
 
 // set says how many bytes were transferred so far.
 func (b *bar) set(done int64) {
 	if b != nil {
 		b.bar.SetCurrent(done)
+	}
+}
+
+// grow makes the total no less than total: some transfers find more to do.
+func (b *bar) grow(total int64) {
+	if b != nil && total > b.total {
+		b.total = total
+		b.bar.SetTotal(total, false)
 	}
 }
 

@@ -14,6 +14,12 @@ type DirectRequestFile struct {
 	Size     int64  `json:"size"` // bytes
 	MIMEType string `json:"mimeType,omitempty"`
 	SHA256   string `json:"sha256"` // in hex or base64
+
+	// PartSHA256 lets the service answer with requests that write parts, each of
+	// PartSize bytes but the last, instead of one that writes the file. It does so
+	// for files above 64 MiB, where the object store allows it.
+	PartSHA256 []string `json:"part_sha256,omitempty"` // of each part, as sha256
+	PartSize   int64    `json:"part_size,omitempty"`   // bytes, 5 MiB or more; 0: 16 MiB
 }
 
 // DirectReply answers it.
@@ -23,11 +29,25 @@ type DirectReply struct {
 	ExpiresAt   time.Time    `json:"expires_at"` // the end of the URLs and of the token
 }
 
-// DirectFile is the request that writes a file. The file cannot be seen before
-// the commit.
+// DirectFile is the request that writes a file, or the requests that write its
+// parts, in any order and at the same time. The file cannot be seen before the
+// commit.
 type DirectFile struct {
 	FileID string `json:"file_id"`
 	UploadedFile
+	*DirectCall              // nil: the file is sent in parts
+	Parts       []DirectPart `json:"parts,omitempty"`
+}
+
+// DirectPart is the request that writes a part of a file. Parts follow each other.
+type DirectPart struct {
+	Number int   `json:"number"` // from 1 on
+	Size   int64 `json:"size"`   // bytes
+	DirectCall
+}
+
+// DirectCall is a request to the object store.
+type DirectCall struct {
 	Method  string            `json:"method"`
 	URL     string            `json:"url"`
 	Headers map[string]string `json:"headers"` // to be sent exactly; no others that begin with x-amz-

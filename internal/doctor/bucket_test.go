@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -79,12 +78,20 @@ func TestBucketThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-// A permission to list objects is one to look whether the bucket is there.
+// A permission to list objects is one to look whether the bucket is there, unless
+// it is bound to a prefix.
 func TestBucketThatMayNotBeAskedFor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.behind(t, denying(func(r *http.Request) bool { return r.Method == http.MethodHead && !w.isObject(r) }))
-	says(t, found(t, w.run(t), others{"bucket": doctor.Failure})["bucket"], "grant s3:ListBucket")
+	w.as(allowed(t, w.s3,
+		statement{Effect: "Allow", Action: []string{"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}, Resource: []string{arn(w.s3) + "/" + prefix + "/*"}},
+		statement{Effect: "Allow", Action: []string{"s3:ListBucket"}, Resource: []string{arn(w.s3)}, Condition: map[string]map[string][]string{
+			"StringLike": {"s3:prefix": {prefix + "/*"}},
+		}},
+		statement{Effect: "Allow", Action: []string{"s3:ListBucketMultipartUploads", "s3:GetBucketVersioning", "s3:GetLifecycleConfiguration"}, Resource: []string{arn(w.s3)}},
+	))
+	says(t, found(t, w.run(t), others{"bucket": doctor.Failure})["bucket"], "HeadBucket is refused: 403", "grant s3:ListBucket")
+	w.empty(t)
 }
 
 func TestWithoutABucket(t *testing.T) {

@@ -32,5 +32,8 @@ func (d *Doctor) checkDirect(ctx context.Context) verdict {
 		return warn("use a store, or a release of it, that has one of the two"+without,
 			"they are refused: see %s and %s", nameChecksum, nameConditional)
 	}
+	if found.NoParts != "" {
+		return ok("a presigned PUT writes what was signed, and nothing else; large files are not sent in parts: %s", found.NoParts)
+	}
 	return ok("a presigned PUT writes what was signed, and nothing else")
 }

@@ -261,7 +261,7 @@ func TestPublicAccess(t *testing.T) {
 				t.Fatal(err)
 			}
 			if c.blind {
-				w.behind(t, denying(func(r *http.Request) bool { return r.URL.Query().Has("policyStatus") }))
+				w.as(identity(t, w.s3, statement{Effect: "Deny", Action: []string{"s3:GetBucketPolicyStatus"}, Resource: []string{arn(w.s3)}}))
 			}
 			says(t, found(t, w.run(t), others{"public access": doctor.Failure})["public access"], c.says, "policy")
 			w.empty(t)

@@ -61,6 +61,8 @@ type Uploads struct {
 	MaxFileBytes      int64         `env:"MAX_FILE_BYTES" default:"26214400" help:"Largest file, in bytes; at most 104857600. Released pollers drop files above 26214400."`
 	MaxRequestBytes   int64         `env:"MAX_REQUEST_BYTES" default:"52428800" help:"Largest upload request, in bytes; more than MAX_FILE_BYTES."`
 	UploadTTL         time.Duration `env:"UPLOAD_TTL" default:"24h" help:"How long a file waits to be acked."`
+	WorkspaceMaxBytes int64         `env:"WORKSPACE_MAX_BYTES" default:"0" help:"Bytes that may wait for one workspace to ack them, at least MAX_FILE_BYTES; 0: no quota."`
+	WorkspaceMaxFiles int64         `env:"WORKSPACE_MAX_FILES" default:"0" help:"Files that may wait for one workspace to ack them; 0: no quota."`
 	ReadAfterAck      bool          `env:"READ_AFTER_ACK" help:"Keep acked files readable until they are swept, for canvases that are reloaded and files that agents show."`
 	InlineMaxBytes    int64         `env:"INLINE_MAX_BYTES" default:"0" help:"Files up to this many bytes stay in PostgreSQL."`
 	UploadMemoryBytes int64         `env:"UPLOAD_MEMORY_BYTES" default:"268435456" help:"Bytes that all running uploads may hold; beyond it they wait, then get 503. Content kept in PostgreSQL counts three times."`
@@ -152,8 +154,15 @@ func (u Uploads) limits() storage.Limits {
 	return storage.Limits{MaxFileBytes: u.MaxFileBytes, MaxRequestBytes: u.MaxRequestBytes}
 }
 
+func (u Uploads) quota() storage.Quota {
+	return storage.Quota{Bytes: u.WorkspaceMaxBytes, Files: u.WorkspaceMaxFiles}
+}
+
 func (u Uploads) validate(inlineOnly bool) error {
 	if err := u.limits().Validate(); err != nil {
+		return err
+	}
+	if err := u.quota().Validate(u.limits()); err != nil {
 		return err
 	}
 	switch {

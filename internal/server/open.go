@@ -79,24 +79,34 @@ func (o Objects) openObjects(ctx context.Context, pool *blob.Pool, log *slog.Log
 	return nil, fmt.Errorf("S3_BUCKET: %w", err)
 }
 
-// OpenStaging puts the store of pending uploads together. The announcer may be
-// nil where nothing is uploaded.
-func OpenStaging(ctx context.Context, o Objects, u Uploads, db metadata.DB, announcer metadata.Announcer, log *slog.Logger) (*staging.Store, *metadata.Uploads, *blob.Pool, error) {
+// openPlaces opens the object store, nil without S3_BUCKET, and the memory that
+// uploads share.
+func openPlaces(ctx context.Context, o Objects, u Uploads, log *slog.Logger) (blob.Store, *blob.Pool, error) {
 	if err := o.validate(); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	if err := u.validate(o.S3Bucket == ""); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	pool, err := blob.NewPool(blob.PoolConfig{PartBytes: partBytes, BudgetBytes: u.UploadMemoryBytes, ReservableBytes: u.reservable(o.S3Bucket == "")})
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("UPLOAD_MEMORY_BYTES: %w", err)
+		return nil, nil, fmt.Errorf("UPLOAD_MEMORY_BYTES: %w", err)
 	}
 	objects, err := o.openObjects(ctx, pool, log)
 	if err != nil {
+		return nil, nil, err
+	}
+	return objects, pool, nil
+}
+
+// OpenStaging puts the store of pending uploads together. The announcer may be
+// nil where nothing is uploaded.
+func OpenStaging(ctx context.Context, o Objects, u Uploads, db metadata.DB, announcer metadata.Announcer, log *slog.Logger) (*staging.Store, *metadata.Uploads, *blob.Pool, error) {
+	objects, pool, err := openPlaces(ctx, o, u, log)
+	if err != nil {
 		return nil, nil, nil, err
 	}
-	rows := metadata.NewUploads(metadata.UploadsConfig{DB: db, TTL: u.UploadTTL, ReadAfterAck: u.ReadAfterAck, Announcer: announcer})
+	rows := metadata.NewUploads(metadata.UploadsConfig{DB: db, TTL: u.UploadTTL, ReadAfterAck: u.ReadAfterAck, Announcer: announcer, Quota: u.quota()})
 	store, err := staging.New(staging.Config{
 		Rows: rows, Objects: objects, Budget: pool, InlineMaxBytes: u.InlineMaxBytes, KeyPrefix: o.S3Prefix,
 		Limits: u.limits(), MaxUploadTime: u.MaxUploadTime, Logger: log,

@@ -71,7 +71,7 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 		rate = -1
 	}
 	api, err := handlers.New(handlers.Config{
-		Storage: store, Direct: cfg.direct(store), DirectTTL: cfg.DirectTTL, Uploads: rows, Corrupt: rows, Activity: activity, Watch: watch, Hub: hub,
+		Storage: store, Direct: cfg.direct(store), DirectTTL: cfg.DirectTTL, Uploads: rows, Quota: rows, Corrupt: rows, Activity: activity, Watch: watch, Hub: hub,
 		Workspaces: metadata.NewWorkspaces(metadata.WorkspacesConfig{DB: db, OfflineAfter: cfg.OfflineAfter}),
 		Tokens:     metadata.NewTokens(db),
 		AdminToken: cfg.AdminToken, Registration: handlers.Registration(cfg.Registration), JoinToken: cfg.JoinToken, RegisterFailOpen: cfg.RegisterFailOpen,

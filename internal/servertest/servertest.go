@@ -78,7 +78,14 @@ type Stack struct {
 // test. Registration is open, and nothing limits the rate.
 func NewStack(tb testing.TB, env ...string) *Stack {
 	tb.Helper()
-	s := &Stack{Database: devstack.Database(tb), S3: devstack.MinIOUser(tb)}
+	return NewStackOn(tb, devstack.MinIOUser(tb), env...)
+}
+
+// NewStackOn is NewStack with a bucket that is there, reached by the endpoint and
+// the identity given with it.
+func NewStackOn(tb testing.TB, bucket devstack.S3, env ...string) *Stack {
+	tb.Helper()
+	s := &Stack{Database: devstack.Database(tb), S3: bucket}
 	s.Env = append(append(os.Environ(),
 		"DATABASE_URL="+s.Database, "RATE_LIMIT=0", "REGISTRATION=open", "ADMIN_TOKEN="+AdminToken,
 		"S3_BUCKET="+s.S3.Bucket, "S3_ENDPOINT="+s.S3.Endpoint, "S3_REGION="+s.S3.Region, "S3_USE_PATH_STYLE="+strconv.FormatBool(s.S3.PathStyle),

@@ -17,15 +17,17 @@ import (
 type directObjects interface {
 	blob.Store
 	blob.Presigner
+	blob.PartPresigner
 	blob.Header
 	blob.DirectProber
 }
 
 var _ storage.Direct = (*Store)(nil)
 
-// ReserveDirect implements storage.Direct. A reservation is the signed requests
-// and nothing else: the ids say when it was made, which is what its end and the
-// orphan sweep go by. ttl is cut to MaxUploadTime, after which nothing commits.
+// ReserveDirect implements storage.Direct. A reservation is the signed requests,
+// and the upload that parts belong to: the ids say when it was made, which is what
+// its end and the orphan sweep go by. ttl is cut to MaxUploadTime, after which
+// nothing commits.
 //
 // The first reservation asks what the object store makes of presigned puts. It is
 // storage.ErrNoDirect unless the answer is that they are safe to give away.
@@ -42,31 +44,17 @@ func (s *Store) ReserveDirect(ctx context.Context, ws storage.WorkspaceID, files
 			return nil, &storage.FileError{Index: i, Filename: f.Filename, Err: err}
 		}
 	}
-	once, err := s.direct.conditional(ctx, objects)
+	support, err := s.direct.support(ctx, objects)
 	if err != nil {
 		return nil, fmt.Errorf("reserve %d files for workspace %v: %w", len(files), ws, err)
 	}
-	encoding := ""
-	if !once {
-		// The same bytes can be sent again after the commit: not as if encoded.
-		encoding = identity
+	reserving := reserving{store: s, objects: objects, ws: ws, support: support, ttl: min(ttl, s.maxUploadTime)}
+	puts, err := reserving.all(ctx, files)
+	if errors.Is(err, blob.ErrUnsupported) {
+		return nil, fmt.Errorf("%w: %w", storage.ErrNoDirect, err)
 	}
-	puts := make([]storage.DirectPut, len(files))
-	for i, f := range files {
-		var err error
-		if f.FileID, err = storage.NewFileID(); err != nil {
-			return nil, err
-		}
-		r, err := objects.PresignPut(ctx, s.keys.key(ws, f.FileID), blob.PresignPutOptions{
-			TTL: min(ttl, s.maxUploadTime), Size: f.Size, SHA256: f.SHA256, ContentType: f.MIMEType, ContentEncoding: encoding, IfNoneMatch: once,
-		})
-		if errors.Is(err, blob.ErrUnsupported) {
-			return nil, fmt.Errorf("%w: %w", storage.ErrNoDirect, err)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("reserve %d files for workspace %v: %w", len(files), ws, err)
-		}
-		puts[i] = storage.DirectPut{DirectFile: f, Method: r.Method, URL: r.URL, Header: r.Header, ExpiresAt: r.Expires}
+	if err != nil {
+		return nil, fmt.Errorf("reserve %d files for workspace %v: %w", len(files), ws, err)
 	}
 	return puts, nil
 }
@@ -84,6 +72,8 @@ func (s *Store) checkDirect(f storage.DirectFile) error {
 		return &storage.TooLargeError{Size: f.Size, Max: s.limits.MaxFileBytes}
 	case f.SHA256.IsZero():
 		return errNoDigest
+	case f.Parts != nil:
+		return f.Parts.Validate(f.Size)
 	}
 	return nil
 }

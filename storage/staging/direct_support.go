@@ -39,22 +39,27 @@ type directSupport struct {
 	answer *supportAnswer
 }
 
-// supportAnswer is what the last question led to.
-type supportAnswer struct {
-	conditional bool
-	err         error     // why there are no direct uploads
-	until       time.Time // when to ask again; zero: never
+// supported is what reservations may make use of.
+type supported struct {
+	conditional bool // presigned puts can be kept from replacing what is there
+	parts       bool // presigned parts can be given away
 }
 
-// conditional reports whether presigned puts can be kept from replacing what is
-// there. The error wraps storage.ErrNoDirect where none can be given away, and
-// ctx's where that ended first.
-func (d *directSupport) conditional(ctx context.Context, objects blob.DirectProber) (bool, error) {
+// supportAnswer is what the last question led to.
+type supportAnswer struct {
+	supported
+	err   error     // why there are no direct uploads
+	until time.Time // when to ask again; zero: never
+}
+
+// support tells what can be given away. The error wraps storage.ErrNoDirect where
+// no presigned put can, and ctx's where that ended first.
+func (d *directSupport) support(ctx context.Context, objects blob.DirectProber) (supported, error) {
 	for {
 		d.mu.Lock()
 		if a := d.answer; a != nil && (a.until.IsZero() || d.now().Before(a.until)) {
 			d.mu.Unlock()
-			return a.conditional, a.err
+			return a.supported, a.err
 		}
 		if d.asking == nil {
 			d.asking = make(chan struct{})
@@ -65,7 +70,7 @@ func (d *directSupport) conditional(ctx context.Context, objects blob.DirectProb
 		select {
 		case <-asking:
 		case <-ctx.Done():
-			return false, context.Cause(ctx)
+			return supported{}, context.Cause(ctx)
 		}
 	}
 }
@@ -89,7 +94,7 @@ func (d *directSupport) judge(ctx context.Context, found blob.DirectSupport, err
 	}
 	switch {
 	case errors.Is(err, blob.ErrProbeRemains):
-		warn("objects made to try the store cannot be removed (policy: allow s3:DeleteObject), and no more are made", slog.Any("error", err))
+		warn("objects made to try the store cannot be removed (policy: allow s3:DeleteObject and s3:AbortMultipartUpload), and no more are made", slog.Any("error", err))
 		return &supportAnswer{err: fmt.Errorf("%w: %w", storage.ErrNoDirect, err)}
 	case errors.Is(err, blob.ErrUnsupported):
 		return &supportAnswer{err: fmt.Errorf("%w: %w", storage.ErrNoDirect, err)}
@@ -105,5 +110,8 @@ func (d *directSupport) judge(ctx context.Context, found blob.DirectSupport, err
 		warn("the object store neither compares and tells SHA-256 nor has conditional writes")
 		return &supportAnswer{err: fmt.Errorf("%w: the object store binds no content", storage.ErrNoDirect)}
 	}
-	return &supportAnswer{conditional: found.Conditional}
+	if found.NoParts != "" {
+		d.log.LogAttrs(ctx, slog.LevelInfo, "direct uploads take one request a file, whatever its size", slog.String("why", found.NoParts))
+	}
+	return &supportAnswer{supported: supported{conditional: found.Conditional, parts: found.SafeParts()}}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -373,10 +374,11 @@ func TestStoresThatCannotBeWrittenToHaveNoDirectUpload(t *testing.T) {
 
 func TestAReservationShowsNoURLWhenItIsPrinted(t *testing.T) {
 	t.Parallel()
-	p := storage.DirectPut{URL: "https://secret", Header: http.Header{"X-Secret": {"secret"}}}
+	one := storage.DirectRequest{URL: "https://secret", Header: http.Header{"X-Secret": {"secret"}}}
+	p := storage.DirectPut{DirectRequest: one, PartRequests: []storage.DirectRequest{one}}
 	var log bytes.Buffer
-	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "put", p)
-	for _, text := range []string{p.String(), p.GoString(), log.String()} {
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "put", p, "one", one)
+	for _, text := range []string{p.String(), p.GoString(), one.String(), fmt.Sprintf("%v %+v %#v", p, p.PartRequests, p.PartRequests), log.String()} {
 		if strings.Contains(strings.ToLower(text), "secret") {
 			t.Error(text)
 		}

@@ -29,6 +29,13 @@ func newKeyspace(prefix string) (keyspace, error) {
 	return keyspace(prefix + "/"), nil
 }
 
+// Keys returns what makes the keys of the objects below a prefix, for those who
+// move content there. The error names the setting.
+func Keys(prefix string) (func(storage.WorkspaceID, storage.FileID) string, error) {
+	k, err := newKeyspace(prefix)
+	return k.key, err
+}
+
 func (k keyspace) key(ws storage.WorkspaceID, f storage.FileID) string {
 	return string(k) + ws.String() + "/" + f.String()
 }

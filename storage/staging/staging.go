@@ -31,6 +31,8 @@ type Rows interface {
 	// ReadInline returns the bytes of a row that holds its content itself.
 	ReadInline(ctx context.Context, ws storage.WorkspaceID, f storage.FileID, offset, length int64) ([]byte, error)
 	MarkFetched(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) error
+	// GetFetched is Get and MarkFetched in one.
+	GetFetched(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) (storage.Record, error)
 	Ack(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) error
 	// Sweep hides up to limit rows that are due, calls discard with the object keys
 	// of hidden rows and then deletes the rows.

@@ -83,7 +83,7 @@ type Open func(t *testing.T, o Options) Harness
 // Run runs the suite.
 func Run(t *testing.T, open Open) {
 	t.Helper()
-	for _, group := range [][]subtest{putTests, batchTests, readTests, urlTests, ackTests, sweepTests, orphanTests, memoryTests} {
+	for _, group := range [][]subtest{putTests, batchTests, readTests, handoutTests, urlTests, ackTests, sweepTests, orphanTests, memoryTests} {
 		for _, st := range group {
 			t.Run(st.name, func(t *testing.T) {
 				t.Parallel()

@@ -21,7 +21,13 @@ import (
 	"github.com/molecule-ai/pendinguploads/internal/servertest"
 )
 
-func TestMain(m *testing.M) { servertest.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(relayVariable) != "" {
+		fmt.Fprintln(os.Stderr, relay())
+		os.Exit(1)
+	}
+	servertest.Main(m)
+}
 
 // service is a real `pendinguploads serve` in a process of its own.
 type service struct {
