@@ -46,8 +46,10 @@ func WithMaxFileBytes(n int64) Option { return func(s *settings) { s.maxFileByte
 // MarkFetched do not find them.
 func WithReadAfterAck() Option { return func(s *settings) { s.readAfterAck = true } }
 
-// WithKeyPrefix is put before object keys: PREFIX/WORKSPACE/FILE. No other
-// software may write below it: what has no row there is removed.
+// WithKeyPrefix is put before object keys: PREFIX/WORKSPACE/FILE. Default
+// "pending-uploads", as S3_PREFIX of the commands, which have to agree with it. No
+// other software may write below it: what has no row there is removed. Empty is
+// allowed.
 func WithKeyPrefix(prefix string) Option { return func(s *settings) { s.keyPrefix = prefix } }
 
 // WithClock is the wall clock for ages of objects and lives of URLs; rows are

@@ -36,7 +36,7 @@ func NewPostgres(db *sql.DB, opts ...Option) *Store {
 	return newStore(db, nil, settings{reference: true}, opts)
 }
 
-// NewS3 keeps content in an object store, under the key WORKSPACE/FILE (see
+// NewS3 keeps content in an object store, under the key PREFIX/WORKSPACE/FILE (see
 // WithKeyPrefix), and reads inline content that is there. The table must have been
 // through Migrate. It does no I/O.
 func NewS3(db *sql.DB, objects blob.Store, opts ...Option) *Store {
@@ -50,7 +50,7 @@ func newStore(db *sql.DB, objects blob.Store, set settings, opts []Option) *Stor
 	if db == nil {
 		panic("pendinguploads: no database")
 	}
-	set.maxFileBytes = MaxFileBytes
+	set.maxFileBytes, set.keyPrefix = MaxFileBytes, storage.DefaultKeyPrefix
 	// Bytes are in memory before they come here, and so is the number of files.
 	set.budget, set.maxFiles, set.maxRequestBytes = unbounded{}, math.MaxInt32, math.MaxInt64
 	set.hook = func(rows staging.Rows) staging.Rows { return rows }

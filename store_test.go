@@ -129,8 +129,14 @@ func TestPutAndGet(t *testing.T) {
 			s.wantOpens(t, id, want)
 		}
 		wantErr(t, "an id that is none", get(t, s, uuid.New()), pendinguploads.ErrNotFound)
-		if keys := len(s.keys(t)); s.objects != nil && keys != 3 {
-			t.Errorf("%d objects, want 3", keys)
+		keys := s.keys(t)
+		if s.objects != nil && len(keys) != 3 {
+			t.Errorf("%d objects, want 3", len(keys))
+		}
+		for _, key := range keys {
+			if !strings.HasPrefix(key, "pending-uploads/"+ws.String()+"/") {
+				t.Errorf("object key %s", key)
+			}
 		}
 	})
 }
@@ -374,8 +380,15 @@ func TestDualRead(t *testing.T) {
 			t.Errorf("%q, want %q: %v", r.Content, want, err)
 		}
 	}
-	if _, err := inline.Get(t.Context(), fresh); err == nil || errors.Is(err, pendinguploads.ErrNotFound) || !strings.Contains(err.Error(), "lies in an object") {
-		t.Errorf("NewPostgres on content in an object: %v", err)
+	_, err = inline.Get(t.Context(), fresh)
+	r, lookUp := inline.Lookup(t.Context(), fresh)
+	if lookUp == nil {
+		_, lookUp = r.Open(t.Context())
+	}
+	for how, err := range map[string]error{"Get": err, "Lookup and Open": lookUp} {
+		if err == nil || errors.Is(err, pendinguploads.ErrNotFound) || !strings.Contains(err.Error(), "lies in an object") {
+			t.Errorf("NewPostgres on content in an object, %s: %v", how, err)
+		}
 	}
 }
 

@@ -63,7 +63,8 @@ func statementsFor(reference, anyWorkspace bool) *uploadStatements {
 		words["{its}"] = "$1::uuid IS NOT NULL AND file_id = $2"
 	}
 	if reference {
-		words["{unswept}"], words["{digest}"], words["{key}"] = "", "sha256(content)", "NULL::text"
+		// Where others moved the content into an object, its key cannot be asked for.
+		words["{unswept}"], words["{digest}"], words["{key}"] = "", "sha256(content)", "CASE WHEN content IS NULL THEN '(key unknown)' END"
 	}
 	fill := func(sql string) string {
 		pairs := make([]string, 0, 2*len(words))

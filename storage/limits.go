@@ -40,6 +40,10 @@ const (
 	// DefaultSweepInterval is the time between two sweeps (contract 9.3).
 	DefaultSweepInterval = 5 * time.Minute
 
+	// DefaultKeyPrefix is what object keys begin with where nothing else is
+	// configured: PREFIX/WORKSPACE/FILE.
+	DefaultKeyPrefix = "pending-uploads"
+
 	// DefaultOrphanGrace is the age below which an object without a row is left
 	// alone: its upload may still be running. It must exceed the longest upload.
 	DefaultOrphanGrace = time.Hour

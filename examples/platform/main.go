@@ -33,6 +33,7 @@ type config struct {
 	token        string // who may call
 	storage      string // postgres or s3
 	s3           s3blob.Config
+	createBucket bool
 	options      []pendinguploads.Option
 	ackRetention time.Duration
 }
@@ -66,7 +67,8 @@ func parse(args []string, getenv func(string) string) (config, error) {
 			Bucket: getenv("S3_BUCKET"), Endpoint: getenv("S3_ENDPOINT"), PublicEndpoint: getenv("S3_PUBLIC_ENDPOINT"),
 			Region: getenv("S3_REGION"), PathStyle: getenv("S3_USE_PATH_STYLE") == "true",
 		},
-		options: []pendinguploads.Option{pendinguploads.WithKeyPrefix(getenv("S3_PREFIX"))},
+		createBucket: getenv("S3_CREATE_BUCKET") == "true",
+		options:      []pendinguploads.Option{pendinguploads.WithKeyPrefix(getenv("S3_PREFIX"))},
 	}
 	flags := flag.NewFlagSet("platform", flag.ContinueOnError)
 	flags.StringVar(&cfg.listen, "listen", "127.0.0.1:8090", "`address` to serve on")
@@ -110,7 +112,7 @@ func openUploads(ctx context.Context, db *sql.DB, cfg config) (*pendinguploads.S
 	if err != nil {
 		return nil, err
 	}
-	if err := objects.EnsureBucket(ctx, false); err != nil {
+	if err := objects.EnsureBucket(ctx, cfg.createBucket); err != nil {
 		return nil, err
 	}
 	if err := pendinguploads.Migrate(ctx, db); err != nil {

@@ -78,13 +78,13 @@ func TestParse(t *testing.T) {
 	t.Parallel()
 	environment := map[string]string{
 		"DATABASE_URL": "postgres://db", "PLATFORM_TOKEN": "t", "S3_BUCKET": "b", "S3_ENDPOINT": "http://s3", "S3_PUBLIC_ENDPOINT": "https://files",
-		"S3_REGION": "r", "S3_USE_PATH_STYLE": "true", "S3_PREFIX": "p",
+		"S3_REGION": "r", "S3_USE_PATH_STYLE": "true", "S3_PREFIX": "p", "S3_CREATE_BUCKET": "true",
 	}
 	cfg, err := parse([]string{"-storage", "s3", "-listen", ":1", "-read-after-ack", "-ack-retention", "2h", "-inline-max-bytes", "9"}, func(key string) string { return environment[key] })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.listen != ":1" || cfg.database != "postgres://db" || cfg.token != "t" || cfg.storage != "s3" || cfg.ackRetention != 2*time.Hour || len(cfg.options) != 3 ||
+	if cfg.listen != ":1" || cfg.database != "postgres://db" || cfg.token != "t" || cfg.storage != "s3" || cfg.ackRetention != 2*time.Hour || len(cfg.options) != 3 || !cfg.createBucket ||
 		cfg.s3.Bucket != "b" || cfg.s3.Endpoint != "http://s3" || cfg.s3.PublicEndpoint != "https://files" || cfg.s3.Region != "r" || !cfg.s3.PathStyle {
 		t.Errorf("%+v", cfg)
 	}

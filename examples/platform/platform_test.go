@@ -271,7 +271,7 @@ func (r reply) decode(t *testing.T, status int, into any) {
 	t.Helper()
 	r.want(t, status)
 	if err := json.Unmarshal(r.body, into); err != nil {
-		t.Fatalf("%v in %s", err, r.body)
+		t.Fatalf("%v in %.300q", err, r.body)
 	}
 }
 

@@ -28,6 +28,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
@@ -152,6 +153,9 @@ func New(cfg Config) (*Mover, error) {
 	}
 	if cfg.Batch == 0 {
 		cfg.Batch = 16
+	}
+	if pool, ok := cfg.DB.(*pgxpool.Pool); ok && int64(pool.Config().MaxConns) < int64(cfg.Workers)*ConnsPerWorker {
+		return nil, fmt.Errorf("offload: %d workers with %d database connections, want %d for each", cfg.Workers, pool.Config().MaxConns, ConnsPerWorker)
 	}
 	if cfg.Patience <= 0 {
 		cfg.Patience = time.Minute

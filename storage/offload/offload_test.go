@@ -356,6 +356,7 @@ func TestAWrongConfigIsNamed(t *testing.T) {
 		"Budget":           func(c *offload.Config) { c.Mode, c.Budget = offload.ToRows, nil },
 		"INLINE_MAX_BYTES": func(c *offload.Config) { c.Mode = offload.ToRows },
 		"workers":          func(c *offload.Config) { c.Workers = 65 },
+		"connections":      func(c *offload.Config) { c.Workers = 7 }, // of 12
 		"batch":            func(c *offload.Config) { c.Batch = 257 },
 		"bytes per second": func(c *offload.Config) { c.BytesPerSecond = -1 },
 		"rows per second":  func(c *offload.Config) { c.RowsPerSecond = math.NaN() },

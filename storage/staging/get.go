@@ -78,7 +78,7 @@ func (s *Store) openAt(ctx context.Context, ws storage.WorkspaceID, f storage.Fi
 		return &inlineReader{ctx: ctx, rows: s.rows, ws: ws, f: f, rest: span}, nil
 	}
 	if s.objects == nil {
-		return nil, fmt.Errorf("open object %s: no object store is configured", key)
+		return nil, fmt.Errorf("content of %v lies in an object, %s, and no object store is configured", f, key)
 	}
 	return s.openObject(ctx, key, span)
 }

@@ -31,7 +31,7 @@ const offloadWorkers = 4
 // workers each, in turns. Only offload claims rows, hashes and verifies.
 func BenchmarkOffload(b *testing.B) {
 	stack := servertest.NewStack(b)
-	db, err := pgxpool.New(b.Context(), stack.Database)
+	db, err := metadata.Open(b.Context(), metadata.PoolConfig{URL: stack.Database, MaxConns: offloadWorkers * offload.ConnsPerWorker})
 	if err != nil {
 		b.Fatal(err)
 	}
