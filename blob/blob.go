@@ -80,8 +80,9 @@ type PutOptions struct {
 	// theirs. What is under key stays whole at all times.
 	Shared bool
 
-	// SHA256 has the store keep the SHA-256 of an object that is written in one
-	// request (Info.SHA256), and hold what arrives to it, where it knows such a thing.
+	// SHA256 has the store hold what arrives to its SHA-256 and keep that, where it
+	// knows such a thing: Info.SHA256 of an object that is written in one request,
+	// Info.Composite of one that is written in parts.
 	SHA256 bool
 }
 

@@ -18,12 +18,16 @@ import (
 // putParts stores an object as a multipart upload. first is full, and goes back
 // to the pool whatever happens.
 func (s *Store) putParts(ctx context.Context, key string, body *bodyReader, first *blob.Buffer, opts blob.PutOptions) error {
-	id, err := s.createUpload(ctx, key, s.partChecksum, opts)
+	sum := s.partChecksum
+	if opts.SHA256 && sum != "" {
+		sum = types.ChecksumAlgorithmSha256
+	}
+	id, err := s.createUpload(ctx, key, sum, opts)
 	if err != nil {
 		s.pool.Put(first)
 		return err
 	}
-	parts, err := s.sendParts(ctx, key, id, body, first)
+	parts, err := s.sendParts(ctx, key, id, sum, body, first)
 	if err != nil {
 		s.abandon(ctx, key, id)
 		return err
@@ -56,7 +60,7 @@ func (s *Store) createUpload(ctx context.Context, key string, sum types.Checksum
 // sendParts sends the body behind first, part by part, and returns them in
 // order once all have arrived. When it returns, no part is on its way any more
 // and all buffers are back in the pool.
-func (s *Store) sendParts(ctx context.Context, key, id string, body *bodyReader, first *blob.Buffer) ([]types.CompletedPart, error) {
+func (s *Store) sendParts(ctx context.Context, key, id string, sum types.ChecksumAlgorithm, body *bodyReader, first *blob.Buffer) ([]types.CompletedPart, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
@@ -68,7 +72,7 @@ func (s *Store) sendParts(ctx context.Context, key, id string, body *bodyReader,
 		parts = append(parts, part)
 		group.Go(func() error {
 			defer buffers.giveBack(buf)
-			return s.uploadPart(ctx, key, id, part, buf.Bytes()[:n])
+			return s.uploadPart(ctx, key, id, sum, part, buf.Bytes()[:n])
 		})
 	}
 	err := func() error {
@@ -104,7 +108,7 @@ func (s *Store) sendParts(ctx context.Context, key, id string, body *bodyReader,
 
 // uploadPart sends one part and fills in what CompleteMultipartUpload has to
 // repeat of the answer.
-func (s *Store) uploadPart(ctx context.Context, key, id string, part *types.CompletedPart, content []byte) error {
+func (s *Store) uploadPart(ctx context.Context, key, id string, sum types.ChecksumAlgorithm, part *types.CompletedPart, content []byte) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -117,7 +121,7 @@ func (s *Store) uploadPart(ctx context.Context, key, id string, part *types.Comp
 		PartNumber:        part.PartNumber,
 		Body:              bytes.NewReader(content),
 		ContentLength:     aws.Int64(int64(len(content))),
-		ChecksumAlgorithm: s.partChecksum,
+		ChecksumAlgorithm: sum,
 	})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -126,8 +130,9 @@ func (s *Store) uploadPart(ctx context.Context, key, id string, part *types.Comp
 		return fmt.Errorf("upload part %d: %w", *part.PartNumber, translate(err))
 	}
 	part.ETag = out.ETag
-	if s.partChecksum != "" {
-		part.ChecksumCRC32 = out.ChecksumCRC32
+	if sum != "" {
+		// One of the two is set.
+		part.ChecksumCRC32, part.ChecksumSHA256 = out.ChecksumCRC32, out.ChecksumSHA256
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func (c *OffloadConfig) open(ctx context.Context, cfg Config, log *slog.Logger) 
 	}
 	c.Config = offload.Config{
 		DB: c.db, Uploads: metadata.NewUploads(metadata.UploadsConfig{DB: c.db, ReadAfterAck: cfg.ReadAfterAck}),
-		Objects: objects, KeyPrefix: cfg.S3Prefix, Budget: pool,
+		Objects: objects, KeyPrefix: cfg.S3Prefix, Budget: pool, PartBytes: pool.PartBytes(),
 		// As uploads are placed: above the cap there is nothing.
 		InlineMaxBytes: min(cfg.InlineMaxBytes, cfg.MaxFileBytes), Logger: log,
 	}

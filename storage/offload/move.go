@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"log/slog"
 
@@ -44,6 +43,9 @@ func (m *Mover) move(ctx context.Context, u metadata.Movable) (outcome, error) {
 func (m *Mover) toObject(ctx context.Context, u metadata.Movable, asked *bool) (outcome, error) {
 	key := m.key(u.Workspace, u.File)
 	body := &rowBody{ctx: ctx, uploads: m.cfg.Uploads, u: u, hash: sha256.New()}
+	if m.cfg.PartBytes > 0 && u.Size > int64(m.cfg.PartBytes) {
+		body.parts = newPartHash(m.cfg.PartBytes)
+	}
 	err := m.cfg.Objects.Put(ctx, key, body, blob.PutOptions{ContentType: u.MIMEType, Shared: true, SHA256: true})
 	if errors.Is(err, storage.ErrNotFound) {
 		return m.wasMoved(ctx, u, key, *asked)
@@ -52,7 +54,7 @@ func (m *Mover) toObject(ctx context.Context, u metadata.Movable, asked *bool) (
 		return left, err
 	}
 	digest := body.digest()
-	if err := m.check(ctx, key, u.Size, digest); err != nil {
+	if err := m.check(ctx, key, u.Size, digest, body.parts.composite()); err != nil {
 		return left, err
 	}
 	flipped, err := m.cfg.Uploads.MoveToObject(ctx, u.UploadID, key, digest)
@@ -92,8 +94,8 @@ func (m *Mover) wasMoved(ctx context.Context, u metadata.Movable, key string, as
 var errNotStored = errors.New("the object store does not return what was put")
 
 // check holds an object to what was put: by what the store knows of it, and where
-// it keeps no SHA-256 by reading it back.
-func (m *Mover) check(ctx context.Context, key string, size int64, want storage.Digest) error {
+// it keeps no SHA-256, or one of parts of another size, by reading it back.
+func (m *Mover) check(ctx context.Context, key string, size int64, want storage.Digest, composite string) error {
 	if header, ok := m.cfg.Objects.(blob.Header); ok {
 		info, err := header.Head(ctx, key)
 		if err != nil {
@@ -106,6 +108,9 @@ func (m *Mover) check(ctx context.Context, key string, size int64, want storage.
 			if *info.SHA256 != want {
 				return fmt.Errorf("%w: object %s has another SHA-256", errNotStored, key)
 			}
+			return nil
+		}
+		if composite != "" && info.Composite == composite {
 			return nil
 		}
 	}
@@ -216,63 +221,4 @@ func (f *fixed) Write(p []byte) (int, error) {
 	}
 	f.buf = append(f.buf, p...)
 	return len(p), nil
-}
-
-// rowBody reads a row's content, a chunk at a time, and hashes it. Content that is
-// not what the row says ends in storage.ErrCorrupt and not in io.EOF, so that it
-// never becomes an object; storage.ErrNotFound is content that is inline no more.
-type rowBody struct {
-	ctx     context.Context
-	uploads *metadata.Uploads
-	u       metadata.Movable
-	hash    hash.Hash
-	read    int64
-	last    bool // the chunk at hand is the last one
-	chunk   []byte
-}
-
-func (b *rowBody) Read(p []byte) (int, error) {
-	if len(b.chunk) == 0 {
-		if !b.last {
-			if err := b.next(); err != nil {
-				return 0, err
-			}
-		}
-		if len(b.chunk) == 0 {
-			return 0, b.end()
-		}
-	}
-	n := copy(p, b.chunk)
-	b.chunk = b.chunk[n:]
-	return n, nil
-}
-
-func (b *rowBody) next() error {
-	content, err := b.uploads.ReadInline(b.ctx, b.u.Workspace, b.u.File, b.read, chunk)
-	if err != nil {
-		return fmt.Errorf("read inline content at %d: %w", b.read, err)
-	}
-	b.chunk, b.last = content, len(content) < chunk
-	b.read += int64(len(content))
-	if b.read > b.u.Size {
-		return fmt.Errorf("%w: inline content has more than the %d bytes of its row", storage.ErrCorrupt, b.u.Size)
-	}
-	b.hash.Write(content)
-	return nil
-}
-
-// end is the verdict on all of the content.
-func (b *rowBody) end() error {
-	switch {
-	case b.read != b.u.Size:
-		return fmt.Errorf("%w: inline content has %d bytes, its row says %d", storage.ErrCorrupt, b.read, b.u.Size)
-	case !b.u.SHA256.IsZero() && b.digest() != b.u.SHA256:
-		return fmt.Errorf("%w: inline content has another SHA-256 than its row", storage.ErrCorrupt)
-	}
-	return io.EOF
-}
-
-func (b *rowBody) digest() (d storage.Digest) {
-	b.hash.Sum(d[:0])
-	return d
 }

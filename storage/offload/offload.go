@@ -75,6 +75,7 @@ type Config struct {
 	Objects   blob.Store
 	KeyPrefix string         // that of the stores on the same rows
 	Budget    staging.Budget // for content on its way into rows; required for ToRows
+	PartBytes int            // in which Objects writes larger content; 0: not known, so it is read back
 
 	Mode           Mode
 	InlineMaxBytes int64 // largest file that belongs in its row, 0 or more

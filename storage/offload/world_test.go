@@ -142,7 +142,7 @@ func (w *world) put(t *testing.T, content []byte) storage.FileID {
 
 func (w *world) config(mode offload.Mode) offload.Config {
 	return offload.Config{
-		DB: w.db, Uploads: w.uploads, Objects: w.objects, KeyPrefix: stagingtest.Prefix, Budget: w.pool, Mode: mode,
+		DB: w.db, Uploads: w.uploads, Objects: w.objects, KeyPrefix: stagingtest.Prefix, Budget: w.pool, PartBytes: w.pool.PartBytes(), Mode: mode,
 		Patience: 20 * time.Second, Logger: slog.New(slog.DiscardHandler),
 	}
 }

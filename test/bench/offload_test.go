@@ -117,7 +117,7 @@ func (m *moves) offload(b *testing.B) {
 		b.Fatal(err)
 	}
 	mover, err := offload.New(offload.Config{
-		DB: m.db, Uploads: metadata.NewUploads(metadata.UploadsConfig{DB: m.db}), Objects: store, KeyPrefix: "bench",
+		DB: m.db, Uploads: metadata.NewUploads(metadata.UploadsConfig{DB: m.db}), Objects: store, KeyPrefix: "bench", PartBytes: pool.PartBytes(),
 		Workers: offloadWorkers, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
