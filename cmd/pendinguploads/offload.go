@@ -23,8 +23,8 @@ type offloadCmd struct {
 	Verify bool `xor:"mode" help:"Move nothing: read every object that a row cites and compare its SHA-256."`
 	DryRun bool `help:"Print how many rows and bytes there are to move or verify, and change nothing."`
 
-	Workers        int     `default:"4" help:"Rows at a time, 1 to 64. Each takes two database connections."`
-	Batch          int     `default:"16" help:"Rows that a worker claims at a time, 1 to 256."`
+	Workers        int     `default:"4" help:"Rows at a time, 1 to 64. Each may take two database connections."`
+	Batch          int     `default:"16" help:"Rows claimed at a time, 1 to 256."`
 	BytesPerSecond int64   `default:"0" help:"Content that this process moves a second, in bytes; 0: no limit."`
 	RowsPerSecond  float64 `default:"0" help:"Rows that this process moves a second; 0: no limit."`
 	JSON           bool    `name:"json" help:"Print one JSON object instead of a line."`

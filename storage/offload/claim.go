@@ -16,28 +16,71 @@ import (
 // releaseTime bounds the end of a claim.
 const releaseTime = 5 * time.Second
 
-// claim takes the next batch of the pass; nil at its end. The transaction that
-// holds the claims writes nothing and has no snapshot between statements, so it
-// keeps neither rows nor VACUUM waiting.
-func (m *Mover) claim(ctx context.Context) (batch []metadata.Movable, release func(), err error) {
+// batch is rows that were claimed together. Workers share them, so that a batch of
+// large files does not keep one worker while the others have nothing to do. There
+// are never more batches than workers: each has a row that somebody works on.
+type batch struct {
+	rows    []metadata.Movable // not taken yet
+	left    int                // not done yet
+	release func()
+}
+
+// take takes the next row of the pass, for which done must be called; done is nil
+// at the end.
+func (m *Mover) take(ctx context.Context) (u metadata.Movable, done func(), err error) {
 	m.claiming.Lock()
 	defer m.claiming.Unlock()
-	if m.end {
-		return nil, nil, nil
+	if (m.batch == nil || len(m.batch.rows) == 0) && !m.end {
+		if err := m.claim(ctx); err != nil {
+			return u, nil, err
+		}
 	}
-	err = m.retry(ctx, func() error {
-		batch, release, err = m.tryClaim(ctx)
+	if m.end {
+		return u, nil, nil
+	}
+	b := m.batch
+	u, b.rows = b.rows[0], b.rows[1:]
+	return u, func() { m.done(b) }, nil
+}
+
+// done ends the claims of a batch with its last row.
+func (m *Mover) done(b *batch) {
+	m.claiming.Lock()
+	b.left--
+	last := b.left == 0
+	m.claiming.Unlock()
+	if last {
+		b.release()
+	}
+}
+
+// abandon ends the claims of what a pass that failed did not take.
+func (m *Mover) abandon() {
+	if m.batch != nil && len(m.batch.rows) > 0 {
+		m.batch.release()
+	}
+}
+
+// claim claims the next batch. The transaction that holds the claims writes
+// nothing and has no snapshot between statements, so it keeps neither rows nor
+// VACUUM waiting.
+func (m *Mover) claim(ctx context.Context) error {
+	var rows []metadata.Movable
+	var release func()
+	err := m.retry(ctx, func() (err error) {
+		rows, release, err = m.tryClaim(ctx)
 		return err
 	})
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	if len(batch) == 0 {
+	if len(rows) == 0 {
 		m.end = true
-		return nil, nil, nil
+		return nil
 	}
-	m.cursor = batch[len(batch)-1].UploadID
-	return batch, release, nil
+	m.cursor = rows[len(rows)-1].UploadID
+	m.batch = &batch{rows: rows, left: len(rows), release: release}
+	return nil
 }
 
 func (m *Mover) tryClaim(ctx context.Context) ([]metadata.Movable, func(), error) {

@@ -56,11 +56,11 @@ const (
 	// MaxWorkers is the most rows that one run works on at a time.
 	MaxWorkers = 64
 
-	// MaxBatch is the most rows that a worker claims at a time.
+	// MaxBatch is the most rows that are claimed at a time.
 	MaxBatch = 256
 
-	// ConnsPerWorker is how many connections a worker takes: its claims are a
-	// transaction, and statements run beside it.
+	// ConnsPerWorker is how many connections a worker may take: claims are
+	// transactions, and statements run beside them.
 	ConnsPerWorker = 2
 )
 
@@ -81,7 +81,7 @@ type Config struct {
 	InlineMaxBytes int64 // largest file that belongs in its row, 0 or more
 
 	Workers int // rows at a time, 1 to MaxWorkers; default 4
-	Batch   int // rows that a worker claims at a time, 1 to MaxBatch; default 16
+	Batch   int // rows claimed at a time, for all workers, 1 to MaxBatch; default 16
 
 	BytesPerSecond int64   // of content, in this process; 0: no limit
 	RowsPerSecond  float64 // in this process; 0: no limit
@@ -114,9 +114,10 @@ type Mover struct {
 	bytes *rate.Limiter
 	rows  *rate.Limiter
 
-	claiming sync.Mutex // guards the two below
+	claiming sync.Mutex // guards the three below
 	cursor   metadata.UploadID
-	end      bool // of the pass
+	batch    *batch // the last one that was claimed
+	end      bool   // of the pass
 
 	counting sync.Mutex // guards the rest
 	result   Result
@@ -194,12 +195,13 @@ func Scope(mode Mode, inlineMaxBytes int64) metadata.MoveScope {
 func (m *Mover) Run(ctx context.Context) (Result, error) {
 	for {
 		before := m.count(func(r *Result) { r.Held = 0 })
-		m.cursor, m.end = metadata.UploadID{}, false
+		m.cursor, m.batch, m.end = metadata.UploadID{}, nil, false
 		group, ctx := errgroup.WithContext(ctx)
 		for range m.cfg.Workers {
 			group.Go(func() error { return m.work(ctx) })
 		}
 		err := group.Wait()
+		m.abandon()
 		after := m.count(nil)
 		if err != nil || m.cfg.Mode == Verify || after.Rows == before.Rows {
 			return after, err
@@ -207,39 +209,37 @@ func (m *Mover) Run(ctx context.Context) (Result, error) {
 	}
 }
 
-// work takes batch after batch until the pass is over.
+// work takes row after row until the pass is over.
 func (m *Mover) work(ctx context.Context) error {
 	for {
-		batch, release, err := m.claim(ctx)
-		if err != nil || batch == nil {
+		u, done, err := m.take(ctx)
+		if err != nil || done == nil {
 			return err
 		}
-		err = m.moveAll(ctx, batch)
-		release()
+		err = m.one(ctx, u)
+		done()
 		if err != nil {
 			return err
 		}
 	}
 }
 
-func (m *Mover) moveAll(ctx context.Context, batch []metadata.Movable) error {
-	for _, u := range batch {
-		if !u.Claimed {
-			m.count(func(r *Result) { r.Held++ })
-			continue
-		}
-		if m.knownCorrupt(u.UploadID) {
-			continue
-		}
-		if err := m.wait(ctx, u.Size); err != nil {
-			return err
-		}
-		done, err := m.move(ctx, u)
-		if err != nil {
-			return fmt.Errorf("upload %v of workspace %v: %w", u.File, u.Workspace, err)
-		}
-		m.note(u, done)
+func (m *Mover) one(ctx context.Context, u metadata.Movable) error {
+	if !u.Claimed {
+		m.count(func(r *Result) { r.Held++ })
+		return nil
 	}
+	if m.knownCorrupt(u.UploadID) {
+		return nil
+	}
+	if err := m.wait(ctx, u.Size); err != nil {
+		return err
+	}
+	o, err := m.move(ctx, u)
+	if err != nil {
+		return fmt.Errorf("upload %v of workspace %v: %w", u.File, u.Workspace, err)
+	}
+	m.note(u, o)
 	return nil
 }
 

@@ -139,7 +139,7 @@ func (in *intake) file(u storage.Upload) error {
 	row := &in.files[index]
 
 	m := newMeter(u.Body, in.s.limits.MaxFileBytes)
-	head, whole, err := in.head(m)
+	head, whole, err := in.head(m, u.Body)
 	switch {
 	case m.crash != nil:
 		panic(m.crash)
@@ -168,7 +168,7 @@ func (in *intake) file(u storage.Upload) error {
 // head reads the beginning of a body: all of it when it is small enough to stay
 // inline (whole is true), else enough to know that it goes to the object store
 // and is not empty.
-func (in *intake) head(m *meter) (head []byte, whole bool, err error) {
+func (in *intake) head(m *meter, body io.Reader) (head []byte, whole bool, err error) {
 	inline := min(in.s.inlineMax, in.reserved)
 	if in.s.objects == nil {
 		// There is nowhere else to go; the meter stops what is above the cap.
@@ -182,10 +182,15 @@ func (in *intake) head(m *meter) (head []byte, whole bool, err error) {
 		}
 		return head[:n], false, err
 	}
-	head, err = io.ReadAll(io.LimitReader(m, inline+1))
-	if err != nil {
+	var b bytes.Buffer
+	if sized, ok := body.(interface{ Len() int }); ok {
+		// Content that is in memory already is copied once.
+		b.Grow(int(min(int64(max(sized.Len(), 0)), inline)) + bytes.MinRead)
+	}
+	if _, err := b.ReadFrom(io.LimitReader(m, inline+1)); err != nil {
 		return nil, false, err
 	}
+	head = b.Bytes()
 	whole = int64(len(head)) <= inline
 	if whole {
 		in.reserved -= int64(len(head))
