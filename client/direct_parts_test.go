@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -74,8 +75,6 @@ func TestDirectUploadInParts(t *testing.T) {
 			seen := &partsSeen{parts: make(map[string]int)}
 			stack, _ := directStack(t, s3, seen.wrap)
 			service := stack.Serve(t, largeFiles...)
-			id, token := stack.Workspace(t, "laptop")
-			c := service.Client(t, id, token)
 			all := largeContent(storage.MaxFileBytesCeiling)
 			for _, f := range []struct {
 				size  int
@@ -88,6 +87,8 @@ func TestDirectUploadInParts(t *testing.T) {
 			} {
 				clear(seen.parts)
 				seen.whole = 0
+				id, token := stack.Workspace(t, fmt.Sprint("laptop of ", f.size))
+				c := service.Client(t, id, token)
 				want := all[:f.size]
 				var last int64
 				staged, err := c.UploadDirect(t.Context(), []client.File{
@@ -244,6 +245,7 @@ func TestDirectUploadThatIsGivenUpStagesNothing(t *testing.T) {
 		if number != "5" {
 			return false
 		}
+		_, _ = io.Copy(io.Discard, r.Body) // who leaves is noticed after it
 		leave(gone)
 		<-r.Context().Done()
 		return true

@@ -39,18 +39,17 @@ func (s *Server) reserveDirect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	// Room is not held until the commit: who stages it first has it. It is looked for
+	// first, because files in parts have an upload begun by the reservation.
+	if adding, ok := s.directUsage(files); ok {
+		if err := s.checkQuota(r, id, adding); err != nil {
+			return err
+		}
+	}
 	issued := time.Now()
 	puts, err := s.cfg.Direct.ReserveDirect(r.Context(), id, files, s.cfg.DirectTTL)
 	if err != nil {
 		return s.directRefused(r, id, body.Files, err)
-	}
-	// Room is not held until the commit: who stages it first has it.
-	adding := storage.Usage{Files: int64(len(files))}
-	for _, f := range files {
-		adding.Bytes += f.Size
-	}
-	if err := s.checkQuota(r, id, adding); err != nil {
-		return err
 	}
 	expires := issued.Add(s.cfg.DirectTTL)
 	for _, p := range puts {
@@ -71,6 +70,19 @@ func (s *Server) reserveDirect(w http.ResponseWriter, r *http.Request) error {
 		slog.String("workspace_id", id.String()), slog.Int("files", len(puts)), slog.Time("expires_at", expires))
 	w.Header().Set("Cache-Control", "no-store")
 	return s.writeJSON(w, r, http.StatusOK, reply)
+}
+
+// directUsage is what the files add, unless the reservation is going to be refused
+// for one of their sizes.
+func (s *Server) directUsage(files []storage.DirectFile) (adding storage.Usage, ok bool) {
+	for _, f := range files {
+		if f.Size <= 0 || f.Size > s.cfg.Limits.MaxFileBytes {
+			return storage.Usage{}, false
+		}
+		adding.Files++
+		adding.Bytes += f.Size
+	}
+	return adding, true
 }
 
 func directReplyFile(ws storage.WorkspaceID, p storage.DirectPut) wire.DirectFile {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/molecule-ai/pendinguploads/handlers"
+	"github.com/molecule-ai/pendinguploads/metadata"
 	"github.com/molecule-ai/pendinguploads/storage"
 )
 
@@ -137,5 +139,21 @@ func TestDirectReservationsInParts(t *testing.T) {
 	}
 	if got := w.postJSON(directPath(ws)+"/commit", token, map[string]string{"commit_token": reserve(many...).CommitToken}); got.status != 409 {
 		t.Errorf("64 files of 20 parts: commit: %d %s", got.status, got.body)
+	}
+}
+
+// A reservation that the quota refuses begins no upload.
+func TestDirectReservationOverQuotaBeginsNoParts(t *testing.T) {
+	t.Parallel()
+	below := setup{
+		rows:   metadata.UploadsConfig{Quota: storage.Quota{Bytes: storage.DirectPartsFrom}},
+		limits: storage.Limits{MaxFileBytes: storage.MaxFileBytesCeiling, MaxRequestBytes: 2 * storage.MaxFileBytesCeiling},
+	}
+	w := newServerWith(t, below, withDirect(""), func(cfg *handlers.Config) { cfg.Quota = cfg.Uploads.(*metadata.Uploads) })
+	ws, token := w.workspace("poll")
+	got := w.postJSON(directPath(ws), token, map[string]any{"files": []askedFile{askedParts(storage.DirectPartsFrom+1, 0)}})
+	got.want(t, http.StatusRequestEntityTooLarge, "workspace quota exceeded")
+	for u, err := range w.objects.ListUnfinished(t.Context(), "") {
+		t.Errorf("an upload was begun: %s, %v", u.Key, err)
 	}
 }
