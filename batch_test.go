@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/molecule-ai/pendinguploads"
+	"github.com/molecule-ai/pendinguploads/internal/stagingtest"
 )
 
 func items(contents ...[]byte) []pendinguploads.PutItem {
@@ -271,6 +272,22 @@ func TestStartSweeper(t *testing.T) {
 		cancel()
 		<-ended
 	})
+	t.Run("of a wrapped store", func(t *testing.T) {
+		t.Parallel()
+		later := func() time.Time { return time.Now().Add(pendinguploads.OrphanGrace + time.Minute) }
+		db, objects := openSQL(t, "postgres", migratedDatabase(t)), openObjects(t)
+		s := store{pendinguploads.NewS3(db, objects, pendinguploads.WithClock(later)), db, objects}
+		stagingtest.PutObject(t, objects, "pending-uploads/"+uuid.NewString()+"/"+uuid.NewString())
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			pendinguploads.StartSweeper(ctx, struct{ *pendinguploads.Store }{s.Store}, 0)
+		}()
+		eventually(t, func() bool { return len(s.keys(t)) == 0 })
+		cancel()
+		<-ended
+	})
 	t.Run("of a store that does not sweep", func(t *testing.T) {
 		t.Parallel()
 		pendinguploads.StartSweeper(t.Context(), struct{ pendinguploads.Storage }{}, 0) // returns
@@ -297,23 +314,13 @@ func eventually(t *testing.T, ok func() bool) {
 	}
 }
 
+// A sweeper that is started again goes on, and so do its metrics.
 func TestSweeperMetrics(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
 	s := pendinguploads.NewPostgres(openSQL(t, "postgres", referenceDatabase(t)), pendinguploads.WithRegisterer(reg),
 		pendinguploads.WithLogger(slog.New(slog.DiscardHandler)))
-	id, err := s.Put(t.Context(), uuid.New(), []byte("x"), "a", "")
-	if err = errors.Join(err, s.Ack(t.Context(), id)); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		pendinguploads.StartSweeper(ctx, s, -1)
-	}()
-	eventually(t, func() bool {
+	acked := func() float64 {
 		families, err := reg.Gather()
 		if err != nil {
 			t.Fatal(err)
@@ -321,14 +328,27 @@ func TestSweeperMetrics(t *testing.T) {
 		for _, f := range families {
 			if f.GetName() == "molecule_pending_uploads_swept_total" {
 				for _, m := range f.GetMetric() {
-					if m.GetLabel()[0].GetValue() == "acked" && m.GetCounter().GetValue() == 1 {
-						return true
+					if m.GetLabel()[0].GetValue() == "acked" {
+						return m.GetCounter().GetValue()
 					}
 				}
 			}
 		}
-		return false
-	})
-	cancel()
-	<-ended
+		return 0
+	}
+	for run := range 2 {
+		id, err := s.Put(t.Context(), uuid.New(), []byte("x"), "a", "")
+		if err = errors.Join(err, s.Ack(t.Context(), id)); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			pendinguploads.StartSweeper(ctx, s, -1)
+		}()
+		eventually(t, func() bool { return acked() == float64(run+1) })
+		cancel()
+		<-ended
+	}
 }

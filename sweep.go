@@ -74,6 +74,14 @@ func (f foreign) Sweep(ctx context.Context, retention time.Duration, _ int) (sto
 	return f.s.Sweep(ctx, retention)
 }
 
-func (foreign) SweepOrphans(context.Context, time.Duration) (storage.OrphanResult, error) {
-	return storage.OrphanResult{}, nil
+// SweepOrphans is that of what wraps a Store, which has its own grace period.
+func (f foreign) SweepOrphans(ctx context.Context, _ time.Duration) (storage.OrphanResult, error) {
+	s, ok := f.s.(interface {
+		SweepOrphans(ctx context.Context) (int, error)
+	})
+	if !ok {
+		return storage.OrphanResult{}, nil
+	}
+	n, err := s.SweepOrphans(ctx)
+	return storage.OrphanResult{Objects: n}, err
 }

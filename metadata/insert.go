@@ -26,12 +26,17 @@ type NewUpload struct {
 // far below the 65,535 parameters that PostgreSQL's protocol can count.
 const insertRows = storage.MaxFilesPerBatch
 
+// insertBytes is how much content one statement inserts, if it is more than one
+// row's: PostgreSQL takes messages below 1 GiB, and lib/pq sends two bytes for one.
+const insertBytes = 128 * storage.MiB
+
 // Insert adds the uploads of one request in one transaction, announces them and
 // returns their records in the order given. No uploads: no work.
 //
 // storage.ErrWorkspaceNotFound (from the announcer), storage.ErrInvalidFilename,
 // storage.ErrTooLarge, storage.ErrEmpty, storage.ErrQuota: nothing was inserted.
-// ErrCommitUnknown: perhaps all were, so objects must be kept. Any other error: nothing was inserted.
+// ErrCommitUnknown: perhaps all were (Within perhaps some, for its owner to commit),
+// so objects must be kept. Any other error: nothing was inserted.
 func (u *Uploads) Insert(ctx context.Context, ws storage.WorkspaceID, uploads []NewUpload) ([]storage.Record, error) {
 	if len(uploads) == 0 {
 		return nil, nil
@@ -48,6 +53,11 @@ func (u *Uploads) Insert(ctx context.Context, ws storage.WorkspaceID, uploads []
 	}
 	if err == nil {
 		err = u.send(ctx, b)
+		if err != nil && u.within && !commitRefused(err) {
+			// The server has not aborted the transaction, so its owner could commit what
+			// it took before.
+			err = fmt.Errorf("%w: %w", ErrCommitUnknown, err)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("insert %d uploads of workspace %s: %w", len(uploads), ws, err)
@@ -93,9 +103,14 @@ func (u *Uploads) queueInsert(b *pgx.Batch, ws storage.WorkspaceID, uploads []Ne
 			Content:     storage.Content{Size: up.Size, SHA256: up.SHA256, Placement: placement, ObjectKey: up.ObjectKey},
 		}
 	}
-	for first := 0; first < len(uploads); first += insertRows {
-		end := min(first+insertRows, len(uploads))
+	for first := 0; first < len(uploads); {
+		end, bytes := first, 0
+		for end < len(uploads) && end < first+insertRows && (end == first || bytes+len(uploads[end].Content) <= insertBytes) {
+			bytes += len(uploads[end].Content)
+			end++
+		}
 		u.queueRows(b, ws, uploads[first:end], records[first:end])
+		first = end
 	}
 	return records, nil
 }

@@ -3,6 +3,7 @@ package metadata
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 
@@ -49,6 +50,29 @@ func (s sqlDB) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	return &sqlBatch{ctx: ctx, q: s.sqlQuerier, queries: b.QueuedQueries}
 }
 
+// inOneStatement is the function of that name. A pool of database/sql repeats what
+// a connection broke off (driver.ErrBadConn), unseen, and what the repetition meets
+// says nothing of the first time: its own row, a server that is down, one that only
+// reads by now. So the first goes out on a connection that repeats nothing, and a
+// repetition that fails is ErrCommitUnknown, however it fails.
+func (s sqlDB) inOneStatement(ctx context.Context, b *pgx.Batch) error {
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("acquire connection: %w", sqlError(err))
+	}
+	first := func() error {
+		defer func() { _ = conn.Close() }()
+		return (&sqlBatch{ctx: ctx, q: sqlQuerier{conn}, queries: b.QueuedQueries}).Close()
+	}
+	if err := first(); !errors.Is(err, driver.ErrBadConn) {
+		return commitError(err)
+	}
+	if err := s.SendBatch(ctx, b).Close(); err != nil {
+		return fmt.Errorf("%w: %w", ErrCommitUnknown, translate(err))
+	}
+	return nil
+}
+
 // sqlTx is a transaction: the caller's where own is nil.
 type sqlTx struct {
 	sqlQuerier
@@ -68,11 +92,7 @@ func (s sqlTx) end(how func(*sql.Tx) error) error {
 	if s.own == nil {
 		return nil
 	}
-	err := how(s.own)
-	if errors.Is(err, sql.ErrTxDone) {
-		return pgx.ErrTxClosed
-	}
-	return sqlError(err)
+	return sqlError(how(s.own))
 }
 
 // SendBatch implements DB: one statement after the other.

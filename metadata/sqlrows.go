@@ -53,6 +53,9 @@ func sqlArray(elements []string) string {
 // judges the errors of all drivers. Drivers agree on SQLState; lib/pq's Get names
 // the other fields of the answer by their letters in PostgreSQL's protocol.
 func sqlError(err error) error {
+	if errors.Is(err, sql.ErrTxDone) {
+		return fmt.Errorf("%w: %w", pgx.ErrTxClosed, err)
+	}
 	var answered *pgconn.PgError
 	var state interface{ SQLState() string }
 	if errors.As(err, &answered) || !errors.As(err, &state) {

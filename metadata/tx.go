@@ -80,11 +80,12 @@ func inOneTx(ctx context.Context, db DB, b *pgx.Batch) error {
 }
 
 // inOneStatement runs a batch of one statement, which commits by itself. A
-// statement whose outcome cannot be known is ErrCommitUnknown, and so is one that
-// finds its own row there: database/sql repeats what a broken connection did not
-// answer.
+// statement whose outcome cannot be known is ErrCommitUnknown.
 func inOneStatement(ctx context.Context, db DB, b *pgx.Batch) error {
-	if pool, ok := db.(*pgxpool.Pool); ok {
+	switch pool := db.(type) {
+	case sqlDB:
+		return pool.inOneStatement(ctx, b)
+	case *pgxpool.Pool:
 		conn, err := pool.Acquire(ctx)
 		if err != nil {
 			return fmt.Errorf("acquire connection: %w", err)
@@ -92,11 +93,7 @@ func inOneStatement(ctx context.Context, db DB, b *pgx.Batch) error {
 		defer conn.Release()
 		db = conn
 	}
-	err := db.SendBatch(ctx, b).Close()
-	if _, repeats := db.(sqlDB); repeats && AlreadyInserted(err) {
-		return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
-	}
-	return commitError(err)
+	return commitError(db.SendBatch(ctx, b).Close())
 }
 
 // commitError tells commits that were refused from those that may have taken

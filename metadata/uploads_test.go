@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +45,35 @@ func TestInsertReturnsWhatGetReads(t *testing.T) {
 	}
 	if records[0].Content.Placement != storage.PlacementObject || records[1].Content.Placement != storage.PlacementInline {
 		t.Errorf("placements: %v, %v", records[0].Content.Placement, records[1].Content.Placement)
+	}
+}
+
+// A statement holds no more than 64 rows, and no more than 128 MiB of content,
+// because of the longest message that PostgreSQL takes. All is one transaction.
+func TestInsertKeepsStatementsShort(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	uploads := metadata.NewUploads(metadata.UploadsConfig{DB: w.pool})
+	large := make([]byte, 50*storage.MiB)
+	for name, c := range map[string]struct {
+		content          []byte
+		rows, statements int
+	}{"rows": {[]byte("small"), 130, 3}, "bytes": {large, 3, 2}} {
+		rows := make([]metadata.NewUpload, c.rows)
+		for i := range rows {
+			rows[i] = newUpload(t)
+			rows[i].Content, rows[i].Size, rows[i].ObjectKey = c.content, int64(len(c.content)), ""
+		}
+		ws := storage.WorkspaceID(uuid.New())
+		records, err := uploads.Insert(t.Context(), ws, rows)
+		if err != nil || len(records) != c.rows || records[c.rows-1].FileID != rows[c.rows-1].FileID || records[c.rows-1].CreatedAt.IsZero() {
+			t.Fatalf("%s: %d records, %v", name, len(records), err)
+		}
+		const count = `SELECT format('%s rows, %s statements, %s transactions', count(*), count(DISTINCT cmin::text), count(DISTINCT xmin::text))
+			FROM pending_uploads WHERE workspace_id = $1`
+		if got, want := query[string](t, w.pool, count, ws.String()), fmt.Sprintf("%d rows, %d statements, 1 transactions", c.rows, c.statements); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
 	}
 }
 

@@ -68,7 +68,10 @@ func parse(args []string, getenv func(string) string) (config, error) {
 			Region: getenv("S3_REGION"), PathStyle: getenv("S3_USE_PATH_STYLE") == "true",
 		},
 		createBucket: getenv("S3_CREATE_BUCKET") == "true",
-		options:      []pendinguploads.Option{pendinguploads.WithKeyPrefix(getenv("S3_PREFIX"))},
+	}
+	// Where it is not set, keys begin as those of the command offload do.
+	if prefix := getenv("S3_PREFIX"); prefix != "" {
+		cfg.options = append(cfg.options, pendinguploads.WithKeyPrefix(prefix))
 	}
 	flags := flag.NewFlagSet("platform", flag.ContinueOnError)
 	flags.StringVar(&cfg.listen, "listen", "127.0.0.1:8090", "`address` to serve on")

@@ -88,6 +88,10 @@ func TestParse(t *testing.T) {
 		cfg.s3.Bucket != "b" || cfg.s3.Endpoint != "http://s3" || cfg.s3.PublicEndpoint != "https://files" || cfg.s3.Region != "r" || !cfg.s3.PathStyle {
 		t.Errorf("%+v", cfg)
 	}
+	delete(environment, "S3_PREFIX")
+	if cfg, err = parse(nil, func(key string) string { return environment[key] }); err != nil || len(cfg.options) != 1 {
+		t.Errorf("without S3_PREFIX: %d options, want the default prefix: %v", len(cfg.options), err)
+	}
 	for _, c := range []struct{ without, args, want string }{
 		{"DATABASE_URL", "", "DATABASE_URL is not set"},
 		{"PLATFORM_TOKEN", "", "PLATFORM_TOKEN is not set"},

@@ -1,6 +1,10 @@
 package sweeper
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // metrics are those of contract 9.1; all outcomes exist from the start.
 type metrics struct {
@@ -17,19 +21,29 @@ func newMetrics(reg prometheus.Registerer) (metrics, error) {
 		Name: "pendinguploads_orphans_removed_total",
 		Help: "Leftovers of crashed or cancelled uploads removed from the object store, by kind object or unfinished_upload.",
 	}, []string{"kind"})
-	m := metrics{
-		acked: swept.WithLabelValues("acked"), expired: swept.WithLabelValues("expired"), failed: swept.WithLabelValues("error"),
-		objects: orphans.WithLabelValues("object"), unfinished: orphans.WithLabelValues("unfinished_upload"),
-	}
-	if reg == nil {
-		return m, nil
-	}
-	for _, c := range []prometheus.Collector{swept, orphans} {
-		if err := reg.Register(c); err != nil {
-			return metrics{}, err
+	var err error
+	if reg != nil {
+		if swept, err = register(reg, swept); err == nil {
+			orphans, err = register(reg, orphans)
 		}
 	}
-	return m, nil
+	return metrics{
+		acked: swept.WithLabelValues("acked"), expired: swept.WithLabelValues("expired"), failed: swept.WithLabelValues("error"),
+		objects: orphans.WithLabelValues("object"), unfinished: orphans.WithLabelValues("unfinished_upload"),
+	}, err
+}
+
+// register returns the counters that are registered: a sweeper that is started
+// again, or beside another, goes on with theirs.
+func register(reg prometheus.Registerer, c *prometheus.CounterVec) (*prometheus.CounterVec, error) {
+	err := reg.Register(c)
+	var there prometheus.AlreadyRegisteredError
+	if errors.As(err, &there) {
+		if existing, ok := there.ExistingCollector.(*prometheus.CounterVec); ok {
+			return existing, nil
+		}
+	}
+	return c, err
 }
 
 func (m metrics) count(r Result, err error) {

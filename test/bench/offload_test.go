@@ -36,6 +36,17 @@ func BenchmarkOffload(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Cleanup(db.Close)
+	pool, err := blob.NewPool(blob.PoolConfig{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	store, err := s3blob.Open(b.Context(), s3blob.Config{
+		Bucket: stack.S3.Bucket, Region: stack.S3.Region, Endpoint: stack.S3.Endpoint, PathStyle: stack.S3.PathStyle, Pool: pool,
+		Credentials: credentials.NewStaticCredentialsProvider(stack.S3.AccessKey, stack.S3.SecretKey, stack.S3.SessionToken),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
 	s := &service{s3: stack.S3, client: stack.S3.Client()}
 	for _, size := range []struct {
 		name    string
@@ -43,7 +54,7 @@ func BenchmarkOffload(b *testing.B) {
 	}{{"4KiB", 4 << 10, 400}, {"1MiB", 1 << 20, 32}, {"16MiB", 16 << 20, 8}} {
 		b.Run(size.name, func(b *testing.B) {
 			content := noise(b, size.n)
-			m := &moves{service: s, db: db, content: content, rows: size.rows}
+			m := &moves{service: s, db: db, store: store, partBytes: pool.PartBytes(), content: content, rows: size.rows}
 			var ours, bare time.Duration
 			b.SetBytes(int64(size.rows * size.n))
 			m.measure(b, m.offload)
@@ -63,9 +74,11 @@ func BenchmarkOffload(b *testing.B) {
 // moves is a table of equal rows.
 type moves struct {
 	*service
-	db      *pgxpool.Pool
-	content []byte
-	rows    int
+	db        *pgxpool.Pool
+	store     *s3blob.Store
+	partBytes int
+	content   []byte
+	rows      int
 }
 
 // measure times one move of all rows.
@@ -105,19 +118,8 @@ func (m *moves) fill(b *testing.B) {
 }
 
 func (m *moves) offload(b *testing.B) {
-	pool, err := blob.NewPool(blob.PoolConfig{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	store, err := s3blob.Open(b.Context(), s3blob.Config{
-		Bucket: m.s3.Bucket, Region: m.s3.Region, Endpoint: m.s3.Endpoint, PathStyle: m.s3.PathStyle, Pool: pool,
-		Credentials: credentials.NewStaticCredentialsProvider(m.s3.AccessKey, m.s3.SecretKey, m.s3.SessionToken),
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
 	mover, err := offload.New(offload.Config{
-		DB: m.db, Uploads: metadata.NewUploads(metadata.UploadsConfig{DB: m.db}), Objects: store, KeyPrefix: "bench", PartBytes: pool.PartBytes(),
+		DB: m.db, Uploads: metadata.NewUploads(metadata.UploadsConfig{DB: m.db}), Objects: m.store, KeyPrefix: "bench", PartBytes: m.partBytes,
 		Workers: offloadWorkers, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
