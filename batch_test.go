@@ -149,6 +149,49 @@ func TestPutBatchTxLeavesTheTransactionToItsOwner(t *testing.T) {
 	})
 }
 
+// A statement in the caller's transaction waits for a lock no longer than he does.
+func TestPutBatchTxEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	eachStore(t, func(t *testing.T, s store) {
+		lock, err := s.db.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lock.ExecContext(t.Context(), `LOCK TABLE pending_uploads`); err != nil {
+			t.Fatal(err)
+		}
+		tx, err := s.db.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		failed := make(chan error, 1)
+		go func() {
+			_, err := s.PutBatchTx(ctx, tx, uuid.New(), items([]byte("one")))
+			failed <- err
+		}()
+		eventually(t, func() bool {
+			var waiting bool
+			const asks = `SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'pending_uploads'::regclass AND NOT granted)`
+			if err := s.db.QueryRowContext(t.Context(), asks).Scan(&waiting); err != nil {
+				t.Fatal(err)
+			}
+			return waiting
+		})
+		cancel()
+		wantErr(t, "PutBatchTx", <-failed, context.Canceled)
+		if err := tx.Commit(); err == nil {
+			t.Error("the transaction goes on")
+		}
+		if err := lock.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+		if n := s.rows(t); n != 0 || s.db.Stats().InUse != 0 {
+			t.Errorf("%d rows, %d connections in use", n, s.db.Stats().InUse)
+		}
+	})
+}
+
 // What a rollback leaves is removed after the grace period, and not before.
 func TestRollbackLeavesOrphansForTheSweep(t *testing.T) {
 	t.Parallel()

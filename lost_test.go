@@ -87,6 +87,7 @@ func TestPutWhoseAnswerIsLost(t *testing.T) {
 	var (
 		down = &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 		full = &pq.Error{Severity: "FATAL", Code: "53300", Message: "sorry, too many clients already"}
+		sick = &pq.Error{Severity: "PANIC", Code: "58030", Message: "could not fsync file"}
 		busy = &pq.Error{Severity: "ERROR", Code: "57014", Message: "canceling statement due to statement timeout"}
 	)
 	for name, c := range map[string]struct {
@@ -101,6 +102,7 @@ func TestPutWhoseAnswerIsLost(t *testing.T) {
 		"carried out, and the server is down then":       {losing{after: true, fail: driver.ErrBadConn, down: down}, false, 1, 1},
 		"carried out, and the repetition is refused":     {losing{after: true, fail: driver.ErrBadConn, refused: busy}, true, 1, 1},
 		"not carried out, and the repetition is refused": {losing{fail: driver.ErrBadConn, refused: busy}, false, 0, 1},
+		"carried out, and the server panics then":        {losing{after: true, fail: sick}, true, 1, 1},
 		"refused":                           {losing{fail: busy}, false, 0, 0},
 		"no connection, the server is down": {losing{down: down, done: lost()}, false, 0, 0},
 		"no connection, the server has too many connections": {losing{down: full, done: lost()}, false, 0, 0},

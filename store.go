@@ -159,7 +159,7 @@ func (s *Store) Get(ctx context.Context, fileID uuid.UUID) (Record, error) {
 	if err != nil {
 		return Record{}, fmt.Errorf("pendinguploads: get: %w", err)
 	}
-	return newRecord(r, content), nil
+	return s.newRecord(r, content), nil
 }
 
 // Lookup is Get without the bytes: Record.Content is nil, and Record.Open and
@@ -169,7 +169,7 @@ func (s *Store) Lookup(ctx context.Context, fileID uuid.UUID) (Record, error) {
 	if err != nil {
 		return Record{}, fmt.Errorf("pendinguploads: look up: %w", err)
 	}
-	return newRecord(r, nil), nil
+	return s.newRecord(r, nil), nil
 }
 
 // MarkFetched implements Storage.

@@ -11,10 +11,12 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"github.com/molecule-ai/pendinguploads"
@@ -413,4 +415,49 @@ func TestConstructorsNameWhatIsWrong(t *testing.T) {
 			construct()
 		}()
 	}
+}
+
+// Tests of platforms compare records: with reflect, and with go-cmp, which would
+// not look at fields that are not exported.
+func TestRecordsCompare(t *testing.T) {
+	t.Parallel()
+	eachStore(t, func(t *testing.T, s store) {
+		id := s.put(t, uuid.New(), []byte("same"))
+		if err := s.MarkFetched(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		one, err := s.Get(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, err := s.Get(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(one, two) {
+			t.Errorf("differ: %+v, %+v", one, two)
+		}
+		if diff := cmp.Diff(one, two); diff != "" {
+			t.Error(diff)
+		}
+		now := time.Now()
+		for what, change := range map[string]func(r *pendinguploads.Record){
+			"FileID":      func(r *pendinguploads.Record) { r.FileID = uuid.New() },
+			"WorkspaceID": func(r *pendinguploads.Record) { r.WorkspaceID = uuid.New() },
+			"Content":     func(r *pendinguploads.Record) { r.Content = nil },
+			"Filename":    func(r *pendinguploads.Record) { r.Filename += "x" },
+			"Mimetype":    func(r *pendinguploads.Record) { r.Mimetype += "x" },
+			"SizeBytes":   func(r *pendinguploads.Record) { r.SizeBytes++ },
+			"CreatedAt":   func(r *pendinguploads.Record) { r.CreatedAt = now },
+			"FetchedAt":   func(r *pendinguploads.Record) { r.FetchedAt = nil },
+			"AckedAt":     func(r *pendinguploads.Record) { r.AckedAt = &now },
+			"ExpiresAt":   func(r *pendinguploads.Record) { r.ExpiresAt = now },
+		} {
+			other := two
+			change(&other)
+			if one.Equal(other) || other.Equal(one) {
+				t.Errorf("another %s is equal", what)
+			}
+		}
+	})
 }

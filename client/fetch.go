@@ -221,7 +221,8 @@ func (t *transfer) restart() error {
 	return nil
 }
 
-// copy moves the body into the sink. The clock on pauses stands while the sink
+// copy moves the body into the sink, and no more of it than was announced: an
+// answer without a length need not end. The clock on pauses stands while the sink
 // writes.
 func (t *transfer) copy(body *watchedReader) error {
 	buf := make([]byte, 64<<10)
@@ -231,6 +232,9 @@ func (t *transfer) copy(body *watchedReader) error {
 		if n > 0 {
 			if t.o.MaxBytes > 0 && t.offset+int64(n) > t.o.MaxBytes {
 				return t.tooLarge()
+			}
+			if t.total >= 0 && t.offset+int64(n) > t.total {
+				return errors.Join(ErrCorrupt, t.restart())
 			}
 			if _, err := t.sink.Write(buf[:n]); err != nil {
 				return &sinkError{err}
@@ -252,9 +256,6 @@ func (t *transfer) copy(body *watchedReader) error {
 
 // finish compares what came with what was announced.
 func (t *transfer) finish() error {
-	if t.total >= 0 && t.offset > t.total {
-		return errors.Join(ErrCorrupt, t.restart())
-	}
 	if t.total >= 0 && t.offset != t.total {
 		return fmt.Errorf("read content at %d: %w", t.offset, io.ErrUnexpectedEOF)
 	}

@@ -400,6 +400,37 @@ func TestFetchByURLFindsAWay(t *testing.T) {
 	}
 }
 
+// fullest is a buffer that knows how much was ever in it.
+type fullest struct {
+	buffer
+	most int
+}
+
+func (f *fullest) Write(p []byte) (int, error) {
+	n, err := f.buffer.Write(p)
+	f.most = max(f.most, f.Len())
+	return n, err
+}
+
+// A store that does not stop sending fills nobody's disk.
+func TestFetchByURLTakesNoMoreThanWasAnnounced(t *testing.T) {
+	t.Parallel()
+	s := &urlStandIn{body: content(300 << 10), store: func(w http.ResponseWriter, _ *http.Request) {
+		for range 100 {
+			if _, err := w.Write(make([]byte, 100<<10)); err != nil {
+				return
+			}
+		}
+	}}
+	var sink fullest
+	if _, err := against(t, s.serve(t), fetchByURL).Fetch(t.Context(), newFileID(t), &sink, client.FetchOptions{}); err != nil || !bytes.Equal(sink.Bytes(), s.body) {
+		t.Errorf("%d bytes, %v", sink.Len(), err)
+	}
+	if ways := s.taken(); ways != "url store proxy" || sink.most > len(s.body) {
+		t.Errorf("it came by %q, and %d bytes were in the sink, want %d at most", ways, sink.most, len(s.body))
+	}
+}
+
 // What the service says of the file holds, whichever way it was to come.
 func TestFetchByURLEndsAtOnce(t *testing.T) {
 	t.Parallel()

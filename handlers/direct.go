@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -22,6 +23,12 @@ const DefaultDirectTTL = 15 * time.Minute
 // maxMIMETypeBytes is two names of RFC 6838's longest and a slash. A direct
 // upload's type comes in a body, where nothing else bounds it.
 const maxMIMETypeBytes = 2*127 + 1
+
+// partsPerMinute is how many files a workspace may reserve in parts in a minute, at
+// each replica: one full reservation. Each leaves an upload at the store until it is
+// committed or swept, sent or not. No quota counts those, and sweeps, which abort
+// them one by one, have to keep up.
+const partsPerMinute = storage.MaxFilesPerBatch
 
 // reserveDirect answers with the requests that write files to the object store:
 // POST /workspaces/{id}/chat/uploads/direct. The cap of a request is not applied
@@ -47,6 +54,7 @@ func (s *Server) reserveDirect(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	issued := time.Now()
+	s.boundParts(id, files, issued)
 	puts, err := s.cfg.Direct.ReserveDirect(r.Context(), id, files, s.cfg.DirectTTL)
 	if err != nil {
 		return s.directRefused(r, id, body.Files, err)
@@ -83,6 +91,19 @@ func (s *Server) directUsage(files []storage.DirectFile) (adding storage.Usage, 
 		adding.Bytes += f.Size
 	}
 	return adding, true
+}
+
+// boundParts has files go in one request each where the workspace has reserved too
+// many in parts: that leaves nothing behind which was not sent.
+func (s *Server) boundParts(id storage.WorkspaceID, files []storage.DirectFile, now time.Time) {
+	for i, f := range files {
+		if f.Parts == nil || f.Size <= storage.DirectPartsFrom {
+			continue
+		}
+		if _, wait := s.parts.take(sha256.Sum256(id[:]), now); wait > 0 {
+			files[i].Parts = nil
+		}
+	}
 }
 
 func directReplyFile(ws storage.WorkspaceID, p storage.DirectPut) wire.DirectFile {

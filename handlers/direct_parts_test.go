@@ -132,13 +132,51 @@ func TestDirectReservationsInParts(t *testing.T) {
 			}
 		})
 	}
-	// The largest reservation: its token comes back in a body.
-	many := make([]askedFile, 64)
-	for i := range many {
-		many[i] = askedParts(100<<20, 5<<20)
+}
+
+// The largest reservation of parts, whose token comes back in a body, and one more
+// within the minute, which is not refused.
+func TestDirectReservationsInPartsAreBounded(t *testing.T) {
+	t.Parallel()
+	limits := storage.Limits{MaxFileBytes: storage.MaxFileBytesCeiling, MaxRequestBytes: 2 * storage.MaxFileBytesCeiling}
+	w := newServerWith(t, setup{limits: limits}, withDirect(directKey))
+	ws, token := w.workspace("poll")
+	reserve := func(ws storage.WorkspaceID, token string, n int) (inParts int, r directParts) {
+		t.Helper()
+		files := make([]askedFile, n)
+		for i := range files {
+			files[i] = askedParts(100<<20, 5<<20)
+		}
+		got := w.postJSON(directPath(ws), token, map[string]any{"files": files})
+		if got.status != http.StatusOK {
+			t.Fatalf("%d files: %d %s", n, got.status, got.body)
+		}
+		got.json(t, &r)
+		for i, f := range r.Files {
+			if (f.URL != nil) == (len(f.Parts) > 0) {
+				t.Errorf("file %d: one request: %t, %d parts", i, f.URL != nil, len(f.Parts))
+			}
+			if len(f.Parts) > 0 {
+				inParts++
+			}
+		}
+		return inParts, r
 	}
-	if got := w.postJSON(directPath(ws)+"/commit", token, map[string]string{"commit_token": reserve(many...).CommitToken}); got.status != 409 {
+	const most = storage.MaxFilesPerBatch
+	inParts, r := reserve(ws, token, most)
+	if inParts != most {
+		t.Errorf("%d files in parts, want %d", inParts, most)
+	}
+	if got := w.postJSON(directPath(ws)+"/commit", token, map[string]string{"commit_token": r.CommitToken}); got.status != http.StatusConflict {
 		t.Errorf("64 files of 20 parts: commit: %d %s", got.status, got.body)
+	}
+	// It takes a minute until there is room for all of them again.
+	if inParts, _ = reserve(ws, token, most); inParts == most {
+		t.Error("as many again at once in parts")
+	}
+	other, itsToken := w.workspace("poll")
+	if inParts, _ = reserve(other, itsToken, 2); inParts != 2 {
+		t.Errorf("another workspace: %d files in parts, want 2", inParts)
 	}
 }
 

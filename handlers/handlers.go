@@ -108,6 +108,7 @@ type Server struct {
 	feed     *feedMetrics
 	keys     *signing.Keyring
 	limiter  *limiter
+	parts    *limiter // of files that are reserved in parts
 	outbound *outbound.Client
 	origins  map[string]bool
 	handler  http.Handler
@@ -195,6 +196,7 @@ func New(cfg Config) (*Server, error) {
 		feed:    feed,
 		keys:    keys,
 		limiter: newLimiter(cfg.RateLimit),
+		parts:   newLimiter(partsPerMinute),
 		origins: origins,
 		outbound: outbound.New(outbound.Config{
 			Policy:  outbound.Policy{PrivateNetworks: cfg.Addresses.SaaS, Development: cfg.Addresses.Development},

@@ -27,7 +27,9 @@ const lockQuotaSQL = `SELECT pg_advisory_xact_lock(hashtextextended(@workspace::
 // which the index of unacked rows yields.
 const (
 	usageSQL = `
-SELECT count(*), coalesce(sum(size_bytes), 0)::bigint, current_setting('transaction_isolation') IN ('read committed', 'serializable')
+SELECT count(*), coalesce(sum(size_bytes), 0)::bigint,
+       current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')
+       OR current_setting('transaction_isolation') = 'serializable' AND current_setting('default_transaction_isolation') = 'serializable'
 FROM pending_uploads
 WHERE workspace_id = @workspace AND acked_at IS NULL AND expires_at > statement_timestamp()
   AND file_id <> ALL (@files::text[]::uuid[])`
@@ -36,8 +38,9 @@ WHERE workspace_id = @workspace AND acked_at IS NULL AND expires_at > statement_
 )
 
 // errQuotaIsolation is a transaction that does not see what others have committed
-// since it began.
-var errQuotaIsolation = errors.New("a quota cannot be checked at isolation level repeatable read, want read committed")
+// since it began. PostgreSQL has one that is serializable fail for that where the
+// others are serializable too, which the default of all sessions says.
+var errQuotaIsolation = errors.New("a quota cannot be checked in a transaction that is repeatable read, or serializable beside others that are not: want read committed")
 
 // CheckQuota reports whether the workspace has room for what is to be added, at
 // this moment: a *storage.QuotaError. It spares those who are over their quota the

@@ -208,13 +208,30 @@ func TestQuotaWithinATransactionOfTheCallers(t *testing.T) {
 				t.Errorf("%d rows, want 2", n)
 			}
 
-			blind, err := db.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = blind.Rollback() }()
-			if _, err := uploads.Within(metadata.FromSQLTx(blind)).Insert(t.Context(), w.ws, inline(1)); err == nil {
-				t.Error("counted in a transaction that does not see the others' commits")
+			for _, c := range []struct {
+				level   sql.IsolationLevel
+				others  string
+				counted bool
+			}{
+				{sql.LevelReadUncommitted, "read committed", true},
+				{sql.LevelReadCommitted, "serializable", true},
+				{sql.LevelRepeatableRead, "read committed", false},
+				{sql.LevelSerializable, "read committed", false},
+				{sql.LevelSerializable, "serializable", true},
+			} {
+				tx, err := db.BeginTx(t.Context(), &sql.TxOptions{Isolation: c.level})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := tx.ExecContext(t.Context(), `SET LOCAL default_transaction_isolation = '`+c.others+`'`); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := uploads.Within(metadata.FromSQLTx(tx)).Insert(t.Context(), w.ws, inline(1)); c.counted != (err == nil) {
+					t.Errorf("%v beside %s, want it counted: %t: %v", c.level, c.others, c.counted, err)
+				}
+				if err := tx.Rollback(); err != nil {
+					t.Fatal(err)
+				}
 			}
 		})
 	}

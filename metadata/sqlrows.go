@@ -63,11 +63,12 @@ func sqlError(err error) error {
 	}
 	e := &pgconn.PgError{Code: state.SQLState(), SeverityUnlocalized: "ERROR", Message: err.Error()}
 	var fields interface{ Get(field byte) string }
+	severity := ""
 	if errors.As(err, &fields) {
-		e.ConstraintName, e.TableName = fields.Get('n'), fields.Get('t')
+		e.ConstraintName, e.TableName, severity = fields.Get('n'), fields.Get('t'), fields.Get('S')
 	}
 	var fatal interface{ Fatal() bool }
-	if errors.As(err, &fatal) && fatal.Fatal() || sessionEnded(e.Code) {
+	if errors.As(err, &fatal) && fatal.Fatal() || severity == "PANIC" || sessionEnded(e.Code) {
 		e.SeverityUnlocalized = "FATAL"
 	}
 	return sqlFailure{e, err}

@@ -27,6 +27,20 @@ func ReduceMIMEType(contentType string) string {
 	return s
 }
 
+// maxObjectMIMEBytes is both halves at their longest and the slash (RFC 6838, 4.2).
+// Object stores refuse headers of a few KiB.
+const maxObjectMIMEBytes = 127 + 1 + 127
+
+// ObjectMIMEType is the Content-Type of an object whose row has this one: the row
+// keeps the type as it came, which no header may be able to carry. It is reduced
+// (ReduceMIMEType), and OctetStream where it is longer than types are.
+func ObjectMIMEType(contentType string) string {
+	if s := ReduceMIMEType(contentType); len(s) <= maxObjectMIMEBytes {
+		return s
+	}
+	return OctetStream
+}
+
 // AttachmentKind is the kind of attachment a MIME type shows as: image, audio,
 // video or file (contract 6). The comparison is case-sensitive.
 func AttachmentKind(mimeType string) string {

@@ -1,6 +1,7 @@
 package storage_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/molecule-ai/pendinguploads/storage"
@@ -29,6 +30,22 @@ func TestReduceMIMEType(t *testing.T) {
 	} {
 		if got := storage.ReduceMIMEType(in); got != want {
 			t.Errorf("ReduceMIMEType(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestObjectMIMEType(t *testing.T) {
+	t.Parallel()
+	longest := strings.Repeat("a", 127) + "/" + strings.Repeat("b", 127)
+	for in, want := range map[string]string{
+		"text/html;\tcharset=utf-8": "text/html",
+		"text":                      storage.OctetStream,
+		"":                          "",
+		longest:                     longest,
+		longest + "b":               storage.OctetStream,
+	} {
+		if got := storage.ObjectMIMEType(in); got != want {
+			t.Errorf("ObjectMIMEType(%q) = %q, want %q", in, got, want)
 		}
 	}
 }

@@ -32,12 +32,15 @@ func (s *Store) ListUnfinished(ctx context.Context, prefix string) iter.Seq2[blo
 // listUnfinished asks the store for the uploads under ask, and yields those
 // under prefix.
 func (s *Store) listUnfinished(ctx context.Context, ask, prefix string, yield func(blob.Unfinished, error) bool) {
-	pages := s3.NewListMultipartUploadsPaginator(s.api, &s3.ListMultipartUploadsInput{
-		Bucket: aws.String(s.bucket),
-		Prefix: optional(ask),
-	})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
+	in := &s3.ListMultipartUploadsInput{Bucket: aws.String(s.bucket), Prefix: optional(ask)}
+	for {
+		page, err := s.api.ListMultipartUploads(ctx, in)
+		if in.UploadIdMarker != nil && errorCode(err) == codeInvalid {
+			// VersityGW looks for the upload behind its own key. Of a key with several
+			// uploads the rest is left out then; ours have one.
+			in.UploadIdMarker = nil
+			continue
+		}
 		if err != nil {
 			yield(blob.Unfinished{}, fmt.Errorf("list unfinished uploads under %q: %w", prefix, translate(err)))
 			return
@@ -52,6 +55,10 @@ func (s *Store) listUnfinished(ctx context.Context, ask, prefix string, yield fu
 				return
 			}
 		}
+		if !aws.ToBool(page.IsTruncated) || aws.ToString(page.NextKeyMarker) == "" {
+			return
+		}
+		in.KeyMarker, in.UploadIdMarker = page.NextKeyMarker, page.NextUploadIdMarker
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/molecule-ai/pendinguploads/internal/server"
 	"github.com/molecule-ai/pendinguploads/metadata"
@@ -86,7 +87,9 @@ func (c *offloadCmd) Run(ctx context.Context, con console) error {
 		return usage(err)
 	}
 	settings := server.Config{Database: c.Database, Objects: c.Objects, Uploads: c.Uploads, Log: c.Log}
-	opened, err := server.OpenOffload(ctx, settings, settings.Logger())
+	bars := newProgress(con.err, isTerminal(con.err) && !c.JSON)
+	log := settings.LoggerTo(bars)
+	opened, err := server.OpenOffload(ctx, settings, log)
 	if err != nil {
 		return err
 	}
@@ -109,12 +112,14 @@ func (c *offloadCmd) Run(ctx context.Context, con console) error {
 	if c.DryRun {
 		return c.print(con, s, "to "+c.verb())
 	}
-	bars := newProgress(con.err, isTerminal(con.err) && !c.JSON)
 	b := bars.bar(c.verb(), s.Total.Bytes)
 	defer b.end()
-	cfg.Progress = func(r offload.Result) {
-		b.grow(r.Bytes)
-		b.set(r.Bytes)
+	cfg.Progress = newOffloadLines(log, s.Total, time.Now).note
+	if b != nil {
+		cfg.Progress = func(r offload.Result) {
+			b.grow(r.Bytes)
+			b.set(r.Bytes)
+		}
 	}
 	m, err := offload.New(cfg)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -42,6 +43,15 @@ func terminal(t *testing.T) (here, screen *os.File) {
 // shown runs the program on a terminal and returns everything that it showed.
 func shown(t *testing.T, env []string, args ...string) string {
 	t.Helper()
+	all, err := onTerminal(t, env, args...)
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", args, err, all)
+	}
+	return all
+}
+
+func onTerminal(t *testing.T, env []string, args ...string) (string, error) {
+	t.Helper()
 	here, screen := terminal(t)
 	cmd := command(t, env, args...)
 	cmd.Stdout, cmd.Stderr = screen, screen
@@ -53,11 +63,33 @@ func shown(t *testing.T, env []string, args ...string) string {
 	}()
 	err := cmd.Run()
 	_ = screen.Close()
-	all := <-text
-	if err != nil {
-		t.Fatalf("%v: %v\n%s", args, err, all)
+	return <-text, err
+}
+
+// redrawn is how bars are drawn again: up some lines, and all below goes.
+var redrawn = regexp.MustCompile(`\x1b\[(\d+)A\x1b\[J`)
+
+// remains is what is on the screen at the end.
+func remains(t *testing.T, all string) string {
+	t.Helper()
+	for {
+		at := redrawn.FindStringSubmatchIndex(all)
+		if at == nil {
+			return all
+		}
+		up, err := strconv.Atoi(all[at[2]:at[3]])
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := all[:at[0]]
+		for range up + 1 { // the line that it stands in has nothing yet
+			before = before[:max(strings.LastIndexByte(before, '\n'), 0)]
+		}
+		if before != "" {
+			before += "\n"
+		}
+		all = before + all[at[1]:]
 	}
-	return all
 }
 
 func TestATerminalShowsBarsWithRateAndTimeLeft(t *testing.T) {
@@ -81,4 +113,20 @@ func TestATerminalShowsBarsWithRateAndTimeLeft(t *testing.T) {
 		t.Errorf("not a terminal: exit code %d, %q", code, stderr)
 	}
 	p.stop(t)
+}
+
+func TestOffloadLogsAboveItsBar(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.inlineRows(t, 20, 4096)
+	s.exec(t, `UPDATE pending_uploads SET sha256 = sha256('other') WHERE file_id = (SELECT file_id FROM pending_uploads ORDER BY file_id LIMIT 1 OFFSET 5)`)
+	all, err := onTerminal(t, s.env, "offload", "--workers=1", "--rows-per-second=20")
+	if err == nil || !regexp.MustCompile(`move +\[[=>-]+\] +[0-9.]+ KiB / 80\.0 KiB +[0-9.]+ [KMG]?i?B/s +ETA [0-9]`).MatchString(all) {
+		t.Errorf("%v\n%q", err, all)
+	}
+	lines := strings.Split(strings.ReplaceAll(remains(t, all), "\r", ""), "\n")
+	if len(lines) != 4 || !strings.HasPrefix(lines[0], "time=") || !strings.Contains(lines[0], "content is not what was staged") ||
+		!strings.HasPrefix(lines[1], "moved: rows=19 ") || !strings.HasPrefix(lines[2], "pendinguploads: 1 files are not what was staged") || lines[3] != "" {
+		t.Errorf("%q remains of\n%q", lines, all)
+	}
 }

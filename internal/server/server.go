@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -138,14 +139,17 @@ func (f Feed) watch(db *pgxpool.Pool, log *slog.Logger) *metadata.FeedWatch {
 }
 
 // Logger is the logger that the configuration describes, on standard error.
-func (l Log) Logger() *slog.Logger {
+func (l Log) Logger() *slog.Logger { return l.LoggerTo(os.Stderr) }
+
+// LoggerTo is the logger that the configuration describes, on w.
+func (l Log) LoggerTo(w io.Writer) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(l.LogLevel)) // the parser allows known names only
 	opts := &slog.HandlerOptions{Level: level}
 	if l.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, opts))
+		return slog.New(slog.NewJSONHandler(w, opts))
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, opts))
+	return slog.New(slog.NewTextHandler(w, opts))
 }
 
 // group is the listeners of one process.

@@ -109,16 +109,24 @@ func end(ctx context.Context, tx pgx.Tx) {
 }
 
 // retry calls f until it succeeds, or fails for good, or has failed for as long as
-// patience lasts.
+// patience lasts. That counts from the first failure: a large row may take longer
+// until something fails.
 func (m *Mover) retry(ctx context.Context, f func() error) error {
+	var failing time.Time // since then
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := f()
-		if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrCorrupt) || ctx.Err() != nil {
+		if err == nil {
+			return struct{}{}, nil
+		}
+		if failing.IsZero() {
+			failing = time.Now()
+		}
+		if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrCorrupt) || ctx.Err() != nil || time.Since(failing) > m.cfg.Patience {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
 	}, backoff.WithBackOff(&backoff.ExponentialBackOff{
 		InitialInterval: 100 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: 10 * time.Second,
-	}), backoff.WithMaxElapsedTime(m.cfg.Patience))
+	}), backoff.WithMaxElapsedTime(0))
 	return err
 }

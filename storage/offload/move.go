@@ -46,7 +46,9 @@ func (m *Mover) toObject(ctx context.Context, u metadata.Movable, asked *bool) (
 	if m.cfg.PartBytes > 0 && u.Size > int64(m.cfg.PartBytes) {
 		body.parts = newPartHash(m.cfg.PartBytes)
 	}
-	err := m.cfg.Objects.Put(ctx, key, body, blob.PutOptions{ContentType: u.MIMEType, Shared: true, SHA256: true})
+	err := m.cfg.Objects.Put(ctx, key, body, blob.PutOptions{
+		ContentType: storage.ObjectMIMEType(u.MIMEType), Shared: true, SHA256: true,
+	})
 	if errors.Is(err, storage.ErrNotFound) {
 		return m.wasMoved(ctx, u, key, *asked)
 	}

@@ -86,8 +86,8 @@ type Config struct {
 	BytesPerSecond int64   // of content, in this process; 0: no limit
 	RowsPerSecond  float64 // in this process; 0: no limit
 
-	// Patience is how long a failure of database or object store is tried again
-	// before it ends the run. Default 1 minute.
+	// Patience is how long a failure of database or object store is tried again,
+	// at least once, before it ends the run. Default 1 minute.
 	Patience time.Duration
 
 	// Progress, where set, is called after every row, one call at a time.

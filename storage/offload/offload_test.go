@@ -243,6 +243,49 @@ func TestContentThatIsNotWhatWasStagedStaysAndIsMarked(t *testing.T) {
 	}
 }
 
+// Other software stored types as they came. No header carries these.
+func TestRowsOfAnyMIMETypeAreMoved(t *testing.T) {
+	t.Parallel()
+	for name, server := range map[string]func(testing.TB) devstack.S3{"MinIO": devstack.MinIO, "VersityGW": devstack.VersityGW} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, server)
+			odd := []string{"text/plain;\tcharset=utf-8", "a\r\nx-amz-acl: public-read", "\x01", "файл", "a/" + strings.Repeat("b", 10_000)}
+			for _, mimeType := range odd {
+				// One in one request, one in parts.
+				for _, size := range []int{5000, 6 * storage.MiB} {
+					w.exec(t, `UPDATE pending_uploads SET mimetype = $2 WHERE file_id = $1`, uuid.UUID(w.put(t, noise(size))), mimeType)
+				}
+			}
+			cfg := w.config(offload.ToObjects)
+			cfg.Patience = time.Second
+			if r := w.run(t, cfg); r.Rows != int64(2*len(odd)) || r.Left+r.Corrupt != 0 {
+				t.Errorf("%+v", r)
+			}
+			w.intact(t)
+		})
+	}
+}
+
+// What counts is for how long something fails, not how long it went well before.
+func TestAFailureAfterALongCopyIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, devstack.MinIO)
+	w.put(t, noise(5000))
+	cfg := w.config(offload.ToObjects)
+	cfg.Patience = 300 * time.Millisecond
+	w.objects.stored = func(context.Context, string) error {
+		if w.objects.puts.Load() > 1 {
+			return nil
+		}
+		<-time.After(2 * cfg.Patience) // the copy
+		return errors.New("connection reset")
+	}
+	if r := w.run(t, cfg); r.Rows != 1 || w.objects.puts.Load() != 2 {
+		t.Errorf("%+v after %d puts", r, w.objects.puts.Load())
+	}
+}
+
 func TestVerifyAndBackNoticeDamagedObjects(t *testing.T) {
 	t.Parallel()
 	for name, mode := range map[string]offload.Mode{"verify": offload.Verify, "back": offload.ToRows} {

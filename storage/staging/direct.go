@@ -116,6 +116,12 @@ func (s *Store) CommitDirect(ctx context.Context, ws storage.WorkspaceID, files 
 	if metadata.AlreadyInserted(err) {
 		return s.committed(ctx, ws, files)
 	}
+	if errors.Is(err, storage.ErrQuota) {
+		// Room that another commit of these files found, and others took after an ack.
+		if missing, lost := s.rows.Missing(ctx, uploadIDs(ws, files)); lost == nil && len(missing) < len(files) {
+			return s.committed(ctx, ws, files)
+		}
+	}
 	return records, err
 }
 
@@ -147,7 +153,7 @@ func (s *Store) committed(ctx context.Context, ws storage.WorkspaceID, files []s
 		if err != nil {
 			return nil, fmt.Errorf("commit %d files of workspace %v again: %w", len(files), ws, err)
 		}
-		s.attach(&r)
+		s.Attach(&r)
 		records[i] = r
 	}
 	return records, nil

@@ -125,6 +125,50 @@ func TestDirectCommitsAtTheSameTimeAreOne(t *testing.T) {
 	}
 }
 
+// preceded has others do something right before its insertions.
+type preceded struct {
+	*metadata.Uploads
+	by func()
+}
+
+func (p preceded) Insert(ctx context.Context, ws storage.WorkspaceID, uploads []metadata.NewUpload) ([]storage.Record, error) {
+	p.by()
+	return p.Uploads.Insert(ctx, ws, uploads)
+}
+
+// A commit is repeated while the first is under way; by the time that it gets to
+// the rows, the file was acked and another one has taken its room.
+func TestDirectCommitIsRepeatedWithoutRoom(t *testing.T) {
+	t.Parallel()
+	server := devstack.MinIOUser(t)
+	rows := metadata.NewUploads(metadata.UploadsConfig{DB: openDB(t), Quota: storage.Quota{Files: 1}})
+	first := openDirect(t, server, rows)
+	ws := workspace(t)
+	puts, files := first.reserve(t, ws, []byte("first"))
+	mustSend(t, puts[0], []byte("first"))
+	puts, next := first.reserve(t, ws, []byte("next"))
+	mustSend(t, puts[0], []byte("next"))
+	second := openDirect(t, server, preceded{rows, func() {
+		if _, err := first.CommitDirect(t.Context(), ws, files); err != nil {
+			t.Error(err)
+		}
+		if err := first.Ack(t.Context(), ws, files[0].FileID); err != nil {
+			t.Error(err)
+		}
+		if _, err := first.CommitDirect(t.Context(), ws, next); err != nil {
+			t.Error(err)
+		}
+	}})
+	if got, err := second.CommitDirect(t.Context(), ws, files); err != nil || len(got) != 1 || got[0].FileID != files[0].FileID {
+		t.Errorf("%d records, %v", len(got), err)
+	}
+	puts, over := first.reserve(t, ws, []byte("over"))
+	mustSend(t, puts[0], []byte("over"))
+	if _, err := first.CommitDirect(t.Context(), ws, over); !errors.Is(err, storage.ErrQuota) {
+		t.Errorf("%v, want ErrQuota", err)
+	}
+}
+
 func TestDirectCommitCanBeRepeated(t *testing.T) {
 	t.Parallel()
 	server := devstack.MinIOUser(t)

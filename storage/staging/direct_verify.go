@@ -23,7 +23,7 @@ const identity = "identity"
 // a time. The first offending file decides the error. Nothing is read through
 // before all files are known to be there.
 func (s *Store) verify(ctx context.Context, objects directObjects, ws storage.WorkspaceID, files []storage.DirectFile) error {
-	digests := make([]*storage.Digest, len(files))
+	infos := make([]blob.Info, len(files))
 	check := func(f func(key string, i int) error) error {
 		return s.each(len(files), func(i int) error {
 			if err := f(s.keys.key(ws, files[i].FileID), i); err != nil {
@@ -37,22 +37,23 @@ func (s *Store) verify(ctx context.Context, objects directObjects, ws storage.Wo
 		if err == nil {
 			err = compare(key, info, files[i])
 		}
-		digests[i] = (*storage.Digest)(info.SHA256)
+		infos[i] = info
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	return check(func(key string, i int) error {
-		if digests[i] == nil {
-			digest, err := s.digestOf(ctx, key, files[i].Size)
+		digest := (*storage.Digest)(infos[i].SHA256)
+		if digest == nil {
+			read, err := s.digests.of(ctx, stateOf(key, infos[i]), func() (storage.Digest, error) { return s.digestOf(ctx, key, files[i].Size) })
 			if err != nil {
 				return err
 			}
-			digests[i] = &digest
+			digest = &read
 		}
-		if *digests[i] != files[i].SHA256 {
-			return fmt.Errorf("object %s has the SHA-256 %v, want %v: %w", key, *digests[i], files[i].SHA256, storage.ErrMismatch)
+		if *digest != files[i].SHA256 {
+			return fmt.Errorf("object %s has the SHA-256 %v, want %v: %w", key, *digest, files[i].SHA256, storage.ErrMismatch)
 		}
 		return nil
 	})

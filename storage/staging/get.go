@@ -21,12 +21,14 @@ func (s *Store) Get(ctx context.Context, ws storage.WorkspaceID, f storage.FileI
 	if err != nil {
 		return storage.Record{}, err
 	}
-	s.attach(&r)
+	s.Attach(&r)
 	return r, nil
 }
 
-// attach gives the record's content its reader and, in an object, its URLs.
-func (s *Store) attach(r *storage.Record) {
+// Attach gives the record's content its reader and, in an object, its URLs, as
+// those of all records from here have them. It takes the record for one of this
+// store's.
+func (s *Store) Attach(r *storage.Record) {
 	ws, f, key := r.WorkspaceID, r.FileID, r.Content.ObjectKey
 	r.Content.Opener = func(ctx context.Context, span storage.Range) (io.ReadCloser, error) {
 		reader := &contentReader{ctx: ctx, s: s, ws: ws, f: f, key: key, rest: span}

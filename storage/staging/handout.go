@@ -14,6 +14,6 @@ func (s *Store) GetFetched(ctx context.Context, ws storage.WorkspaceID, f storag
 	if err != nil {
 		return storage.Record{}, err
 	}
-	s.attach(&r)
+	s.Attach(&r)
 	return r, nil
 }

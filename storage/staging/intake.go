@@ -212,7 +212,7 @@ func (in *intake) launch(key, contentType string, body io.Reader, m *meter) erro
 		defer in.flights.Done()
 		defer close(ended)
 		defer func() { <-in.slots }()
-		err := in.s.objects.Put(in.ctx, key, body, blob.PutOptions{ContentType: contentType})
+		err := in.s.objects.Put(in.ctx, key, body, blob.PutOptions{ContentType: storage.ObjectMIMEType(contentType)})
 		in.landed(key, err, m)
 	}()
 	select {

@@ -57,18 +57,25 @@ func (s *Store) PutBatch(ctx context.Context, ws storage.WorkspaceID, b storage.
 }
 
 func (s *Store) commit(ctx context.Context, ws storage.WorkspaceID, files []metadata.NewUpload) ([]storage.Record, error) {
-	ctx = context.WithoutCancel(ctx)
-	insert, cancel := context.WithTimeout(ctx, commitTime)
-	defer cancel()
+	apart := context.WithoutCancel(ctx)
+	insert := ctx
+	if !s.within {
+		var cancel context.CancelFunc
+		insert, cancel = context.WithTimeout(apart, commitTime)
+		defer cancel()
+	}
 	records, err := s.rows.Insert(insert, ws, files)
+	if err != nil && insert.Err() != nil {
+		err = fmt.Errorf("%w: %w", context.Cause(insert), err) // not every driver says so
+	}
 	if errors.Is(err, metadata.ErrCommitUnknown) {
-		return s.lookUp(ctx, ws, files, err)
+		return s.lookUp(apart, ws, files, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("insert %d uploads of workspace %v: %w", len(files), ws, err)
 	}
 	for i := range records {
-		s.attach(&records[i])
+		s.Attach(&records[i])
 	}
 	return records, nil
 }
@@ -85,7 +92,7 @@ func (s *Store) lookUp(ctx context.Context, ws storage.WorkspaceID, files []meta
 				slog.String("workspace_id", ws.String()), slog.Int("files", len(files)), slog.Any("error", lost))
 			return nil, fmt.Errorf("insert %d uploads of workspace %v: %w", len(files), ws, lost)
 		}
-		s.attach(&r)
+		s.Attach(&r)
 		records[i] = r
 	}
 	return records, nil

@@ -120,6 +120,7 @@ const discardTime = 30 * time.Second
 // Store implements storage.Storage and storage.Sweeper.
 type Store struct {
 	rows          Rows
+	within        bool // rows are of a transaction of the caller's
 	objects       blob.Store
 	budget        Budget
 	inlineMax     int64
@@ -132,6 +133,7 @@ type Store struct {
 	now           func() time.Time
 	log           *slog.Logger
 	direct        *directSupport
+	digests       *digests
 }
 
 var (
@@ -188,16 +190,17 @@ func New(cfg Config) (*Store, error) {
 		s.log = slog.Default()
 	}
 	s.direct = &directSupport{dir: string(keys) + probeDir, now: s.now, log: s.log}
+	s.digests = &digests{}
 	return s, nil
 }
 
 // Within is the same store with other rows: those of a transaction of the
 // caller's, such as metadata.Uploads.Within makes. What it stages becomes visible
 // when the caller commits, which has to be before SweepOrphans takes the objects
-// for orphans; when he rolls back they are.
+// for orphans; when he rolls back they are. His context ends the insertion too.
 func (s *Store) Within(rows Rows) *Store {
 	within := *s
-	within.rows = rows
+	within.rows, within.within = rows, true
 	return &within
 }
 

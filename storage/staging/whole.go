@@ -19,7 +19,7 @@ func (s *Store) GetBytes(ctx context.Context, ws storage.WorkspaceID, f storage.
 	if err != nil {
 		return storage.Record{}, nil, err
 	}
-	s.attach(&r)
+	s.Attach(&r)
 	if r.Content.Placement == storage.PlacementInline {
 		if int64(len(content)) != r.Content.Size {
 			return storage.Record{}, nil, fmt.Errorf("%w: %d bytes inline, want %d", storage.ErrCorrupt, len(content), r.Content.Size)

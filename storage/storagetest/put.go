@@ -69,6 +69,22 @@ var putTests = []subtest{
 			t.Errorf("object key %q, want %q", r.Content.ObjectKey, h.Key(ws, r.FileID))
 		}
 	}},
+	{"a MIME type that no header may carry is kept as it is", func(t *testing.T, open Open) {
+		h := open(t, Options{})
+		ws := newWorkspace(t)
+		for _, odd := range []string{"text/plain;\tcharset=utf-8", "a\r\nb: c", "\x01", "файл", "a/" + strings.Repeat("b", 10_000)} {
+			// One that is written in one request, one in parts.
+			for _, n := range []int{10, 6 * storage.MiB} {
+				r, err := h.Storage.Put(t.Context(), ws, storage.Upload{Filename: "a", MIMEType: odd, Body: bytes.NewReader(noise(n))})
+				if err != nil {
+					t.Fatalf("%q: %v", odd, err)
+				}
+				if r, err = h.Storage.Get(t.Context(), ws, r.FileID); err != nil || r.MIMEType != odd {
+					t.Errorf("%q became %q, %v", odd, r.MIMEType, err)
+				}
+			}
+		}
+	}},
 	{"exactly the cap is accepted, one byte more is not", func(t *testing.T, open Open) {
 		limits := storage.Limits{MaxFileBytes: 6 * storage.MiB, MaxRequestBytes: 20 * storage.MiB}
 		h := open(t, Options{Limits: limits})
