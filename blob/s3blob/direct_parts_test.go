@@ -62,6 +62,51 @@ func completes(r *http.Request) bool {
 	return r.Method == http.MethodPost && r.URL.Query().Has("uploadId")
 }
 
+// A store's answer begins before it has made the object. One that ends without
+// saying that it has is no object, whatever its status.
+func TestAnswersThatEndEarlyCompleteNothing(t *testing.T) {
+	t.Parallel()
+	server := devstack.MinIO(t)
+	const begun = `<?xml version="1.0" encoding="UTF-8"?>` + "\n   "
+	for name, answer := range map[string]string{
+		"nothing": "", "spaces": begun, "an error": begun + `<Error><Code>InternalError</Code></Error>`,
+	} {
+		cfg := config(t, server)
+		cfg.MaxRetries = -1
+		cfg.Endpoint = front(t, server, func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if !completes(r) {
+					next.ServeHTTP(w, r)
+					return
+				}
+				_, _ = io.WriteString(w, answer)
+			})
+		}).URL
+		store := open(t, cfg)
+		if err := store.Put(t.Context(), "a", body(11*mib), blob.PutOptions{}); err == nil {
+			t.Errorf("%s: put without an object", name)
+		}
+		id, err := store.CreateParts(t.Context(), "b", blob.PutOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256([]byte("hello"))
+		if _, err := client(server).UploadPart(t.Context(), &s3.UploadPartInput{
+			Bucket: &server.Bucket, Key: aws.String("b"), UploadId: &id, PartNumber: aws.Int32(1), Body: strings.NewReader("hello"),
+			ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(sum[:])),
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.CompleteParts(t.Context(), "b", id, []blob.Part{{Size: 5, SHA256: sum}}, blob.CompleteOptions{}); err == nil {
+			t.Errorf("%s: completed without an object", name)
+		}
+		if err := store.AbortUnfinished(t.Context(), blob.Unfinished{Key: "b", UploadID: id}); err != nil {
+			t.Error(err)
+		}
+		empty(t, store)
+	}
+}
+
 // ends: completes an upload or aborts it.
 func ends(r *http.Request) bool {
 	return completes(r) || r.Method == http.MethodDelete && r.URL.Query().Has("uploadId")

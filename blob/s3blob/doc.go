@@ -116,6 +116,7 @@
 // bucket, never by prefix, and forgets after a restart what it cannot list any
 // more (its own clean-up drops unfinished uploads after 24 hours). ListUnfinished
 // therefore asks a second time for the whole bucket when the prefix yields
-// nothing. A lifecycle rule with AbortIncompleteMultipartUpload should stand
+// nothing. VersityGW refuses the second page by key and upload, and is asked by key
+// alone. A lifecycle rule with AbortIncompleteMultipartUpload should stand
 // behind it.
 package s3blob

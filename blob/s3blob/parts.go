@@ -106,10 +106,10 @@ func (s *Store) completeParts(ctx context.Context, key, uploadID string, parts [
 	}
 	call, cancel := linger.Context(ctx, lingerTime)
 	defer cancel()
-	_, err = s.api.CompleteMultipartUpload(call, in)
+	out, err := s.api.CompleteMultipartUpload(call, in)
 	switch {
 	case err == nil:
-		return nil
+		return resultOf(out)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case isNoSuchUpload(err):

@@ -75,8 +75,8 @@ func (r *recorded) UploadPart(context.Context, *s3.UploadPartInput, ...func(*s3.
 	return &s3.UploadPartOutput{}, nil
 }
 
-func (r *recorded) CompleteMultipartUpload(context.Context, *s3.CompleteMultipartUploadInput, ...func(*s3.Options)) (*s3.CompleteMultipartUploadOutput, error) {
-	return &s3.CompleteMultipartUploadOutput{}, nil
+func (r *recorded) CompleteMultipartUpload(_ context.Context, in *s3.CompleteMultipartUploadInput, _ ...func(*s3.Options)) (*s3.CompleteMultipartUploadOutput, error) {
+	return &s3.CompleteMultipartUploadOutput{Key: in.Key}, nil
 }
 
 func TestEncryptionIsAskedForWithEveryObject(t *testing.T) {

@@ -3,6 +3,7 @@ package s3blob
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -141,7 +142,7 @@ func (s *Store) uploadPart(ctx context.Context, key, id string, sum types.Checks
 func (s *Store) completeUpload(ctx context.Context, key, id string, parts []types.CompletedPart) error {
 	call, cancel := linger.Context(ctx, lingerTime)
 	defer cancel()
-	_, err := s.api.CompleteMultipartUpload(call, &s3.CompleteMultipartUploadInput{
+	out, err := s.api.CompleteMultipartUpload(call, &s3.CompleteMultipartUploadInput{
 		Bucket:          aws.String(s.bucket),
 		Key:             aws.String(key),
 		UploadId:        aws.String(id),
@@ -150,8 +151,24 @@ func (s *Store) completeUpload(ctx context.Context, key, id string, parts []type
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if err == nil {
+		err = resultOf(out)
+	}
 	if err != nil {
 		return fmt.Errorf("complete multipart upload: %w", translate(err))
+	}
+	return nil
+}
+
+// errNoResult is an answer that ends before it says what became of the upload.
+var errNoResult = errors.New("answer without a result")
+
+// resultOf tells a completion from the head of one. Stores send status 200 at once
+// and spaces while they work, and a proxy may pass that on as the whole answer when
+// the store goes away meanwhile.
+func resultOf(out *s3.CompleteMultipartUploadOutput) error {
+	if out.ETag == nil && out.Key == nil && out.Location == nil {
+		return errNoResult
 	}
 	return nil
 }
