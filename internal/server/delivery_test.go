@@ -105,6 +105,10 @@ func TestDeliveryWarnings(t *testing.T) {
 		{[]string{"--url-signing-keys=" + oneKey}, nil},
 		{nil, []string{"URL_SIGNING_KEYS"}},
 		{[]string{"--url-signing-keys=" + oneKey, "--content-delivery=redirect", "--public-url=https://x.example"}, []string{"writes a redirect's body to disk and acks it"}},
+		{[]string{"--url-signing-keys=" + oneKey, "--s3-bucket=b", "--ack-retention=29m"}, []string{"ACK_RETENTION is shorter than MAX_UPLOAD_TIME"}},
+		{[]string{"--url-signing-keys=" + oneKey, "--s3-bucket=b", "--ack-retention=30m"}, nil},
+		{[]string{"--url-signing-keys=" + oneKey, "--s3-bucket=b", "--ack-retention=29m", "--direct-ttl=0"}, nil},
+		{[]string{"--url-signing-keys=" + oneKey, "--ack-retention=29m"}, nil},
 	} {
 		cfg, err := parse(t, tc.args...)
 		if err != nil {
@@ -112,7 +116,7 @@ func TestDeliveryWarnings(t *testing.T) {
 		}
 		var found []string
 		for _, w := range cfg.Warnings() {
-			if strings.Contains(w, "URL_SIGNING_KEYS") || strings.Contains(w, "CONTENT_DELIVERY") {
+			if strings.Contains(w, "URL_SIGNING_KEYS") || strings.Contains(w, "CONTENT_DELIVERY") || strings.Contains(w, "ACK_RETENTION") {
 				found = append(found, w)
 			}
 		}

@@ -1,9 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"net/url"
 	"os"
 	"slices"
+
+	"github.com/molecule-ai/pendinguploads/storage"
 )
 
 // wellKnown are passwords that images and tutorials come with.
@@ -38,6 +41,9 @@ func (c Config) Warnings() []string {
 	}
 	if c.URLSigningKeys == "" {
 		w = append(w, "URL_SIGNING_KEYS is unset: URLs of inline files and commit tokens of direct uploads work on this replica only and end with it")
+	}
+	if retention := cmp.Or(c.AckRetention, storage.DefaultAckRetention); c.S3Bucket != "" && c.DirectTTL > 0 && retention < c.MaxUploadTime {
+		w = append(w, "ACK_RETENTION is shorter than MAX_UPLOAD_TIME: a direct upload whose commit is repeated while its files are acked and swept can end as a row without content")
 	}
 	if c.WorkspaceNetworks == "any" {
 		w = append(w, "WORKSPACE_NETWORKS is any: push-mode workspaces can make the service call this machine's own loopback")
