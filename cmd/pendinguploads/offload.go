@@ -177,10 +177,11 @@ func (c *offloadCmd) print(con console, s offloadSummary, what string) error {
 			Left    *int64        `json:"left,omitempty"`
 			Held    *int64        `json:"held,omitempty"`
 			Corrupt *int64        `json:"corrupt,omitempty"`
+			Failed  *int64        `json:"failed,omitempty"`
 			Above   *offloadCount `json:"above_limit,omitempty"`
 		}{Found: s.Total}
 		if r := s.Result; r != nil {
-			out.Done, out.Left, out.Held, out.Corrupt = &offloadCount{r.Rows, r.Bytes}, &r.Left, &r.Held, &r.Corrupt
+			out.Done, out.Left, out.Held, out.Corrupt, out.Failed = &offloadCount{r.Rows, r.Bytes}, &r.Left, &r.Held, &r.Corrupt, &r.Failed
 		}
 		if c.Back {
 			out.Above = &s.Stay
@@ -189,7 +190,7 @@ func (c *offloadCmd) print(con console, s offloadSummary, what string) error {
 	}
 	line := fmt.Sprintf("%s: rows=%d bytes=%d", what, s.Total.Rows, s.Total.Bytes)
 	if r := s.Result; r != nil {
-		line = fmt.Sprintf("%s: rows=%d bytes=%d left=%d held=%d corrupt=%d", what, r.Rows, r.Bytes, r.Left, r.Held, r.Corrupt)
+		line = fmt.Sprintf("%s: rows=%d bytes=%d left=%d held=%d corrupt=%d failed=%d", what, r.Rows, r.Bytes, r.Left, r.Held, r.Corrupt, r.Failed)
 	}
 	if c.Back {
 		line += fmt.Sprintf(" above_limit=%d", s.Stay.Rows)

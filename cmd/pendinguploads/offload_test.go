@@ -51,12 +51,12 @@ func TestOffloadMovesVerifiesAndMovesBack(t *testing.T) {
 	}{
 		{"--dry-run", "to move: rows=20 bytes=60000\n", 0},
 		{"--dry-run --verify", "to verify: rows=0 bytes=0\n", 0},
-		{"", "moved: rows=20 bytes=60000 left=0 held=0 corrupt=0\n", 20},
-		{"", "moved: rows=0 bytes=0 left=0 held=0 corrupt=0\n", 20},
-		{"--verify", "verified: rows=20 bytes=60000 left=0 held=0 corrupt=0\n", 20},
+		{"", "moved: rows=20 bytes=60000 left=0 held=0 corrupt=0 failed=0\n", 20},
+		{"", "moved: rows=0 bytes=0 left=0 held=0 corrupt=0 failed=0\n", 20},
+		{"--verify", "verified: rows=20 bytes=60000 left=0 held=0 corrupt=0 failed=0\n", 20},
 		{"--dry-run --back", "to move: rows=0 bytes=0 above_limit=20\n", 20},
-		{"--back --inline-max-bytes=3000", "moved: rows=20 bytes=60000 left=0 held=0 corrupt=0 above_limit=0\n", 20},
-		{"--inline-max-bytes=0 --workers=1 --batch=3 --rows-per-second=1e6 --bytes-per-second=1000000000", "moved: rows=22 bytes=60200 left=0 held=0 corrupt=0\n", 22},
+		{"--back --inline-max-bytes=3000", "moved: rows=20 bytes=60000 left=0 held=0 corrupt=0 failed=0 above_limit=0\n", 20},
+		{"--inline-max-bytes=0 --workers=1 --batch=3 --rows-per-second=1e6 --bytes-per-second=1000000000", "moved: rows=22 bytes=60200 left=0 held=0 corrupt=0 failed=0\n", 22},
 	} {
 		if out := want0(t, env, append([]string{"offload"}, strings.Fields(c.args)...)...); out != c.want {
 			t.Errorf("offload %s: %q, want %q", c.args, out, c.want)
@@ -69,7 +69,7 @@ func TestOffloadMovesVerifiesAndMovesBack(t *testing.T) {
 	}
 	want := map[string]any{
 		"found": map[string]any{"rows": 22.0, "bytes": 60200.0}, "done": map[string]any{"rows": 22.0, "bytes": 60200.0},
-		"left": 0.0, "held": 0.0, "corrupt": 0.0,
+		"left": 0.0, "held": 0.0, "corrupt": 0.0, "failed": 0.0,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("--json (-want +got):\n%s", diff)
@@ -82,7 +82,7 @@ func TestOffloadFailsWhereContentIsNotWhatWasStaged(t *testing.T) {
 	s.inlineRows(t, 2, 3000)
 	s.exec(t, `UPDATE pending_uploads SET sha256 = sha256('other') WHERE file_id = (SELECT file_id FROM pending_uploads LIMIT 1)`)
 	out, stderr, code := result(t, s.env, "offload")
-	if code != exitFailure || out != "moved: rows=1 bytes=3000 left=0 held=0 corrupt=1\n" || !strings.Contains(stderr, "1 files are not what was staged") {
+	if code != exitFailure || out != "moved: rows=1 bytes=3000 left=0 held=0 corrupt=1 failed=0\n" || !strings.Contains(stderr, "1 files are not what was staged") {
 		t.Errorf("exit code %d\n%s%s", code, out, stderr)
 	}
 	store, _ := s.objects(t)
@@ -95,7 +95,7 @@ func TestOffloadFailsWhereContentIsNotWhatWasStaged(t *testing.T) {
 		}
 	}
 	out, stderr, code = result(t, s.env, "offload", "--verify")
-	if code != exitFailure || out != "verified: rows=0 bytes=0 left=0 held=0 corrupt=1\n" || !strings.Contains(stderr, "SHA-256") {
+	if code != exitFailure || out != "verified: rows=0 bytes=0 left=0 held=0 corrupt=1 failed=0\n" || !strings.Contains(stderr, "SHA-256") {
 		t.Errorf("--verify: exit code %d\n%s%s", code, out, stderr)
 	}
 }

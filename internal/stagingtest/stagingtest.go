@@ -137,14 +137,14 @@ type Bucket struct {
 }
 
 // OpenBucket opens a server's bucket.
-func OpenBucket(t *testing.T, s devstack.S3, pool *blob.Pool) Bucket {
-	t.Helper()
+func OpenBucket(tb testing.TB, s devstack.S3, pool *blob.Pool) Bucket {
+	tb.Helper()
 	keys := credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, s.SessionToken)
-	store, err := s3blob.Open(t.Context(), s3blob.Config{
+	store, err := s3blob.Open(tb.Context(), s3blob.Config{
 		Bucket: s.Bucket, Region: s.Region, Endpoint: s.Endpoint, PathStyle: s.PathStyle, Pool: pool, Credentials: keys,
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return Bucket{store, func(t *testing.T, key string) {
 		t.Helper()

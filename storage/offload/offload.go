@@ -104,6 +104,7 @@ type Result struct {
 	Left    int64 // acked, expired, swept or moved by somebody else before their turn was over
 	Held    int64 // claimed by other processes, in the last pass
 	Corrupt int64 // content is not what was staged: not moved, and marked
+	Failed  int64 // not moved after Patience, and named in the log
 }
 
 // Mover is one run. Create it with New.
@@ -121,7 +122,9 @@ type Mover struct {
 
 	counting sync.Mutex // guards the rest
 	result   Result
-	corrupt  map[metadata.UploadID]bool
+	skip     map[metadata.UploadID]bool // corrupt, or failed
+	inARow   int                        // rows that failed since one did not
+	failure  error                      // the last one
 }
 
 // New returns a Mover. It does no I/O; the error names the field that is wrong.
@@ -166,7 +169,7 @@ func New(cfg Config) (*Mover, error) {
 		cfg.Logger = slog.Default()
 	}
 	m := &Mover{
-		cfg: cfg, key: key, scope: Scope(cfg.Mode, cfg.InlineMaxBytes), corrupt: map[metadata.UploadID]bool{},
+		cfg: cfg, key: key, scope: Scope(cfg.Mode, cfg.InlineMaxBytes), skip: map[metadata.UploadID]bool{},
 		bytes: rate.NewLimiter(rate.Inf, chunk), rows: rate.NewLimiter(rate.Inf, 1),
 	}
 	if cfg.BytesPerSecond > 0 {
@@ -190,8 +193,9 @@ func Scope(mode Mode, inlineMaxBytes int64) metadata.MoveScope {
 }
 
 // Run works until a pass over the rows finds none to move that is not claimed by
-// others or corrupt; verifying takes one pass. What was done before an error is in
-// the result, and another run goes on from there. It must be called once.
+// others, corrupt or failed; verifying takes one pass. What was done before an error
+// is in the result, and another run goes on from there. Rows that failed are an
+// error too. It must be called once.
 func (m *Mover) Run(ctx context.Context) (Result, error) {
 	for {
 		before := m.count(func(r *Result) { r.Held = 0 })
@@ -203,9 +207,13 @@ func (m *Mover) Run(ctx context.Context) (Result, error) {
 		err := group.Wait()
 		m.abandon()
 		after := m.count(nil)
-		if err != nil || m.cfg.Mode == Verify || after.Rows == before.Rows {
-			return after, err
+		if err == nil && m.cfg.Mode != Verify && after.Rows != before.Rows {
+			continue
 		}
+		if err == nil && after.Failed > 0 {
+			err = fmt.Errorf("%d uploads failed, which the log names, the last one with: %w", after.Failed, m.failure)
+		}
+		return after, err
 	}
 }
 
@@ -229,7 +237,7 @@ func (m *Mover) one(ctx context.Context, u metadata.Movable) error {
 		m.count(func(r *Result) { r.Held++ })
 		return nil
 	}
-	if m.knownCorrupt(u.UploadID) {
+	if m.skips(u.UploadID) {
 		return nil
 	}
 	if err := m.wait(ctx, u.Size); err != nil {
@@ -237,9 +245,29 @@ func (m *Mover) one(ctx context.Context, u metadata.Movable) error {
 	}
 	o, err := m.move(ctx, u)
 	if err != nil {
-		return fmt.Errorf("upload %v of workspace %v: %w", u.File, u.Workspace, err)
+		return m.fail(ctx, u, fmt.Errorf("upload %v of workspace %v: %w", u.File, u.Workspace, err))
 	}
 	m.note(u, o)
+	return nil
+}
+
+// fail leaves a row that cannot be moved to the next run, so that one row does not
+// keep all others. It returns the error that ends this one.
+func (m *Mover) fail(ctx context.Context, u metadata.Movable, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	m.cfg.Logger.LogAttrs(ctx, slog.LevelError, "upload is not moved", slog.Any("error", err))
+	ends := false
+	m.count(func(r *Result) {
+		r.Failed++
+		m.skip[u.UploadID], m.failure = true, err
+		m.inARow++
+		ends = m.inARow >= max(2, m.cfg.Workers)
+	})
+	if ends {
+		return err
+	}
 	return nil
 }
 
@@ -267,6 +295,7 @@ const (
 
 func (m *Mover) note(u metadata.Movable, o outcome) {
 	m.count(func(r *Result) {
+		m.inARow = 0
 		switch o {
 		case moved:
 			r.Rows++
@@ -275,7 +304,7 @@ func (m *Mover) note(u metadata.Movable, o outcome) {
 			r.Left++
 		case corrupt:
 			r.Corrupt++
-			m.corrupt[u.UploadID] = true
+			m.skip[u.UploadID] = true
 		}
 		if m.cfg.Progress != nil {
 			m.cfg.Progress(*r)
@@ -293,8 +322,8 @@ func (m *Mover) count(change func(*Result)) Result {
 	return m.result
 }
 
-func (m *Mover) knownCorrupt(id metadata.UploadID) bool {
+func (m *Mover) skips(id metadata.UploadID) bool {
 	m.counting.Lock()
 	defer m.counting.Unlock()
-	return m.corrupt[id]
+	return m.skip[id]
 }

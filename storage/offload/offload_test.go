@@ -286,6 +286,51 @@ func TestAFailureAfterALongCopyIsTriedAgain(t *testing.T) {
 	}
 }
 
+// One row that cannot be moved does not keep the others; a store that takes nothing
+// ends the run before every row has been tried.
+func TestRowsThatFail(t *testing.T) {
+	t.Parallel()
+	refused := errors.New("refused")
+	for name, c := range map[string]struct {
+		all          bool
+		rows, failed int64
+	}{"one": {false, 19, 1}, "all": {true, 0, 4}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, devstack.MinIO)
+			var bad storage.FileID
+			for range 20 {
+				bad = w.put(t, noise(5000))
+			}
+			w.objects.stored = func(_ context.Context, key string) error {
+				if c.all || strings.HasSuffix(key, bad.String()) {
+					return refused
+				}
+				return nil
+			}
+			cfg := w.config(offload.ToObjects)
+			cfg.Patience = time.Millisecond
+			m, err := offload.New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := m.Run(t.Context())
+			if !errors.Is(err, refused) || r.Rows != c.rows || r.Failed < c.failed || r.Failed > c.failed+3 || !c.all && r.Failed != 1 {
+				t.Errorf("%+v, %v; want %d moved and %d failed", r, err, c.rows, c.failed)
+			}
+			if !c.all && !strings.Contains(err.Error(), bad.String()) {
+				t.Errorf("the error does not name upload %v: %v", bad, err)
+			}
+			// The next run has them again.
+			w.objects.stored = nil
+			if r := w.run(t, w.config(offload.ToObjects)); r.Rows != 20-c.rows || r.Failed != 0 {
+				t.Errorf("next: %+v", r)
+			}
+			w.intact(t)
+		})
+	}
+}
+
 func TestVerifyAndBackNoticeDamagedObjects(t *testing.T) {
 	t.Parallel()
 	for name, mode := range map[string]offload.Mode{"verify": offload.Verify, "back": offload.ToRows} {

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/google/uuid"
 	_ "github.com/jackc/pgx/v5/stdlib"
@@ -16,8 +15,8 @@ import (
 
 	"github.com/molecule-ai/pendinguploads"
 	"github.com/molecule-ai/pendinguploads/blob"
-	"github.com/molecule-ai/pendinguploads/blob/s3blob"
 	"github.com/molecule-ai/pendinguploads/internal/devstack"
+	"github.com/molecule-ai/pendinguploads/internal/stagingtest"
 )
 
 // embedded is the root package on a pool as platforms open it.
@@ -42,13 +41,7 @@ func embed(b *testing.B, driver string) embedded {
 	if err != nil {
 		b.Fatal(err)
 	}
-	objects, err := s3blob.Open(b.Context(), s3blob.Config{
-		Bucket: s.Bucket, Region: s.Region, Endpoint: s.Endpoint, PathStyle: s.PathStyle, Pool: pool,
-		Credentials: credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, s.SessionToken),
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
+	objects := stagingtest.OpenBucket(b, s, pool).Store
 	return embedded{
 		service: &service{s3: s, client: s.Client()}, db: db,
 		inline: pendinguploads.NewPostgres(db), placed: pendinguploads.NewS3(db, objects),

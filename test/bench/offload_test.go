@@ -10,15 +10,14 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/molecule-ai/pendinguploads/blob"
-	"github.com/molecule-ai/pendinguploads/blob/s3blob"
 	"github.com/molecule-ai/pendinguploads/internal/servertest"
+	"github.com/molecule-ai/pendinguploads/internal/stagingtest"
 	"github.com/molecule-ai/pendinguploads/metadata"
 	"github.com/molecule-ai/pendinguploads/storage/offload"
 )
@@ -40,13 +39,7 @@ func BenchmarkOffload(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	store, err := s3blob.Open(b.Context(), s3blob.Config{
-		Bucket: stack.S3.Bucket, Region: stack.S3.Region, Endpoint: stack.S3.Endpoint, PathStyle: stack.S3.PathStyle, Pool: pool,
-		Credentials: credentials.NewStaticCredentialsProvider(stack.S3.AccessKey, stack.S3.SecretKey, stack.S3.SessionToken),
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
+	store := stagingtest.OpenBucket(b, stack.S3, pool).Store
 	s := &service{s3: stack.S3, client: stack.S3.Client()}
 	for _, size := range []struct {
 		name    string
@@ -75,7 +68,7 @@ func BenchmarkOffload(b *testing.B) {
 type moves struct {
 	*service
 	db        *pgxpool.Pool
-	store     *s3blob.Store
+	store     blob.Store
 	partBytes int
 	content   []byte
 	rows      int
