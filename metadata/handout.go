@@ -10,7 +10,7 @@ const getFetchedSQL = `
 UPDATE pending_uploads
 SET fetched_at = statement_timestamp()
 WHERE {its} AND expires_at > statement_timestamp() {unswept}
-  AND ($3 OR acked_at IS NULL)
+  AND ($3 OR {unacked})
 RETURNING workspace_id, file_id, filename, mimetype, created_at, fetched_at, acked_at, expires_at,
           size_bytes, {digest}, {key}`
 

@@ -35,7 +35,7 @@ type Movable struct {
 }
 
 // servedSQL is what Get serves.
-const servedSQL = `sweeping_at IS NULL AND expires_at > statement_timestamp() AND (@acked OR acked_at IS NULL)`
+const servedSQL = `sweeping_at IS NULL AND expires_at > statement_timestamp() AND (@acked OR ` + unackedSQL + `)`
 
 const movableSQL = servedSQL + ` AND (object_key IS NULL) = @inline AND size_bytes BETWEEN @min AND @max`
 

@@ -19,13 +19,19 @@ type uploadStatements struct {
 	insertOne string // insert(1)
 }
 
+// unackedSQL is acked_at IS NULL in words from which PostgreSQL does not conclude
+// that the indexes of unacked rows would do. An upload is found by its key: until
+// the table's first ANALYZE those indexes look as cheap, and lead to all rows of the
+// workspace, or of everybody.
+const unackedSQL = "num_nulls(acked_at) = 1"
+
 const (
 	selectUploadSQL = `
 SELECT workspace_id, file_id, filename, mimetype, created_at, fetched_at, acked_at, expires_at,
        size_bytes, {digest}, {key}{more}
 FROM pending_uploads
 WHERE {its} AND expires_at > statement_timestamp() {unswept}
-  AND ($3 OR acked_at IS NULL)`
+  AND ($3 OR {unacked})`
 
 	readInlineSQL = `
 SELECT substring(content FROM $3 FOR $4)
@@ -36,12 +42,12 @@ WHERE {its} AND content IS NOT NULL`
 UPDATE pending_uploads
 SET fetched_at = statement_timestamp()
 WHERE {its} AND expires_at > statement_timestamp() {unswept}
-  AND ($3 OR acked_at IS NULL)`
+  AND ($3 OR {unacked})`
 
 	ackUploadSQL = `
 UPDATE pending_uploads
 SET acked_at = statement_timestamp()
-WHERE {its} AND acked_at IS NULL AND expires_at > statement_timestamp() {unswept}`
+WHERE {its} AND {unacked} AND expires_at > statement_timestamp() {unswept}`
 
 	liveUploadSQL = `
 SELECT EXISTS (
@@ -54,6 +60,7 @@ SELECT EXISTS (
 func statementsFor(reference, anyWorkspace bool) *uploadStatements {
 	words := map[string]string{
 		"{its}":     "workspace_id = $1 AND file_id = $2",
+		"{unacked}": unackedSQL,
 		"{unswept}": "AND sweeping_at IS NULL",
 		"{digest}":  "coalesce(sha256, sha256(content))",
 		"{key}":     "object_key",

@@ -24,8 +24,7 @@ const gcPercent = 25
 
 // gcFloorBytes is memory that is reserved, never touched and so never resident. It
 // counts as heap: a process without uploads, whose heap is a few MiB, would collect
-// after every MiB otherwise, for a fifth of its time when it is busy. So it does
-// after 16 MiB.
+// after every MiB otherwise. So it does after 16 MiB.
 const gcFloorBytes = 64 << 20
 
 func (c *serveCmd) Run(ctx context.Context) error {

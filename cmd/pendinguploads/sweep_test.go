@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/molecule-ai/pendinguploads/blob"
 )
@@ -82,5 +86,84 @@ func TestSweepHelpSaysWhatOrphansRisk(t *testing.T) {
 		if !strings.Contains(strings.Join(strings.Fields(out), " "), want) {
 			t.Errorf("--help lacks %q:\n%s", want, out)
 		}
+	}
+}
+
+func TestSweepPrintsItsCounts(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	p := serve(t, s.env)
+	var uris []string
+	for i := range 3 {
+		u := s.beginUpload(t, p)
+		if _, err := fmt.Fprintf(u.part, "content %d", i); err != nil {
+			t.Fatal(err)
+		}
+		if status := u.finish(t); status != http.StatusOK {
+			t.Fatalf("upload: %d %s", status, u.reply)
+		}
+		var reply struct{ Files []struct{ URI string } }
+		if err := json.Unmarshal(u.reply, &reply); err != nil {
+			t.Fatal(err)
+		}
+		uris = append(uris, reply.Files[0].URI)
+	}
+	ack := "/workspaces/" + s.workspace + "/pending-uploads/" + uris[0][strings.LastIndex(uris[0], "/")+1:] + "/ack"
+	if status, body, err := s.do(t, p, http.MethodPost, ack, "", nil); status != http.StatusOK {
+		t.Fatalf("ack: %d %s %v", status, body, err)
+	}
+	if out := want0(t, s.env, "sweep"); out != "acked=0 expired=0 feed_entries=0\n" {
+		t.Errorf("within the retention: %q", out)
+	}
+	if out := want0(t, s.env, "sweep", "--now"); out != "acked=1 expired=0 feed_entries=0\n" {
+		t.Errorf("--now: %q", out)
+	}
+	if n, _ := s.inBucket(t); n != 2 {
+		t.Errorf("%d objects, want 2", n)
+	}
+	p.stop(t)
+}
+
+func TestSweepThatCannotReachTheObjectsKeepsTheRows(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	p := serve(t, s.env)
+	u := s.beginUpload(t, p)
+	if _, err := io.WriteString(u.part, "content"); err != nil {
+		t.Fatal(err)
+	}
+	if status := u.finish(t); status != http.StatusOK {
+		t.Fatalf("upload: %d %s", status, u.reply)
+	}
+	p.stop(t)
+	conn, err := pgx.Connect(t.Context(), s.database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	if _, err := conn.Exec(t.Context(), "UPDATE pending_uploads SET expires_at = now() - interval '1 hour'"); err != nil {
+		t.Fatal(err)
+	}
+	absent, forged := s.s3, s.s3
+	absent.Bucket += "-absent"
+	forged.SecretKey = "not-the-secret-of-this-key"
+	for want, env := range map[string][]string{
+		"no object store is configured": nil,
+		"bucket not found":              s3Env(absent),
+		"403":                           s3Env(forged),
+	} {
+		_, stderr, code := result(t, append(env, "DATABASE_URL="+s.database), "sweep")
+		if code != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, want) || strings.Contains(stderr, forged.SecretKey) {
+			t.Errorf("exit code %d, want one line with %q:\n%s", code, want, stderr)
+		}
+		if rows := s.rows(t, "pending_uploads"); rows != 1 {
+			t.Fatalf("%d rows after a sweep that failed, want 1", rows)
+		}
+	}
+	if out := want0(t, s.env, "sweep"); !strings.HasPrefix(out, "acked=0 expired=1 ") {
+		t.Errorf("the same with the right store: %q", out)
+	}
+	if n, _ := s.inBucket(t); n != 0 || s.rows(t, "pending_uploads") != 0 {
+		t.Errorf("%d objects and %d rows are left", n, s.rows(t, "pending_uploads"))
 	}
 }

@@ -63,13 +63,10 @@ func (s *Store) ReserveDirect(ctx context.Context, ws storage.WorkspaceID, files
 var errNoDigest = errors.New("SHA-256 is required")
 
 func (s *Store) checkDirect(f storage.DirectFile) error {
-	switch n := len(f.Filename); {
-	case n == 0 || n > storage.MaxFilenameBytes:
-		return fmt.Errorf("%w: %d bytes, want 1 to %d", storage.ErrInvalidFilename, n, storage.MaxFilenameBytes)
-	case f.Size <= 0:
-		return storage.ErrEmpty
-	case f.Size > s.limits.MaxFileBytes:
-		return &storage.TooLargeError{Size: f.Size, Max: s.limits.MaxFileBytes}
+	if err := s.limits.CheckUpload(f.Size, f.Filename); err != nil {
+		return err
+	}
+	switch {
 	case f.SHA256.IsZero():
 		return errNoDigest
 	case f.Parts != nil:
