@@ -5,6 +5,7 @@ package blob
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"iter"
@@ -84,6 +85,12 @@ type PutOptions struct {
 	// knows such a thing: Info.SHA256 of an object that is written in one request,
 	// Info.Composite of one that is written in parts.
 	SHA256 bool
+
+	// Digest, where it is set, is the SHA-256 of all that body has yielded, which a
+	// store that sends one need not compute again. Put calls it once body has ended, on
+	// the goroutine that read it. A wrong one is refused or not noticed; it never
+	// becomes the SHA-256 that the store keeps.
+	Digest func() [sha256.Size]byte
 }
 
 // Object is one entry of a listing.

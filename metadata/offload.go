@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
 	"github.com/molecule-ai/pendinguploads/storage"
 )
 
@@ -32,6 +33,14 @@ type Movable struct {
 	MIMEType  string
 	ObjectKey string // "" for inline content
 	Claimed   bool   // no other transaction has it; always set where nothing was claimed
+	Content   []byte // inline content of at most Take.Content bytes; else nil
+}
+
+// Take says what NextMovable takes.
+type Take struct {
+	Limit   int   // uploads
+	Content int64 // largest inline content that comes with its upload, in bytes; 0: none does
+	Claim   bool
 }
 
 // servedSQL is what Get serves.
@@ -57,9 +66,10 @@ func (u *Uploads) CountMovable(ctx context.Context, scope MoveScope) (rows, byte
 // index. The number tells these advisory locks from those of others.
 const nextMovableSQL = `
 SELECT workspace_id, file_id, size_bytes, sha256, mimetype, coalesce(object_key, ''),
-       NOT @claim OR pg_try_advisory_xact_lock(hashtextextended(file_id::text, 8317708067))
+       NOT @claim OR pg_try_advisory_xact_lock(hashtextextended(file_id::text, 8317708067)),
+       CASE WHEN octet_length(content) BETWEEN 1 AND @content THEN content END
 FROM (
-    SELECT workspace_id, file_id, size_bytes, sha256, mimetype, object_key
+    SELECT workspace_id, file_id, size_bytes, sha256, mimetype, object_key, content
     FROM pending_uploads
     WHERE (file_id, workspace_id) > (@file, @workspace) AND ` + movableSQL + `
     ORDER BY file_id, workspace_id
@@ -71,15 +81,15 @@ ORDER BY file_id, workspace_id`
 // closes the portal of the statement before.
 const closePortalSQL = `SELECT`
 
-// NextMovable returns up to limit uploads of the scope behind the one given, in
-// the order of their ids; none at the end. With claim each is claimed for the
+// NextMovable returns uploads of the scope behind the one given, in the order of
+// their ids; none at the end. With Take.Claim each is claimed for the
 // transaction that the statement runs in (Within), if no other has it: by an
 // advisory lock and not by the row's, because a row that is locked while its
 // content is copied cannot be acked. A claim shares work out and guards nothing;
 // it ends with the transaction.
-func (u *Uploads) NextMovable(ctx context.Context, scope MoveScope, after UploadID, limit int, claim bool) ([]Movable, error) {
+func (u *Uploads) NextMovable(ctx context.Context, scope MoveScope, after UploadID, take Take) ([]Movable, error) {
 	args := scope.args(u)
-	args["workspace"], args["file"], args["limit"], args["claim"] = wsArg(after.Workspace), fileArg(after.File), int64(limit), claim
+	args["workspace"], args["file"], args["limit"], args["content"], args["claim"] = wsArg(after.Workspace), fileArg(after.File), int64(take.Limit), take.Content, take.Claim
 	rows, err := u.db.Query(ctx, nextMovableSQL, args)
 	if err != nil {
 		return nil, fmt.Errorf("look for uploads to move: %w", err)
@@ -88,14 +98,14 @@ func (u *Uploads) NextMovable(ctx context.Context, scope MoveScope, after Upload
 	var ws, file uuid.UUID
 	var digest []byte
 	var m Movable
-	_, err = pgx.ForEachRow(rows, []any{&ws, &file, &m.Size, &digest, &m.MIMEType, &m.ObjectKey, &m.Claimed}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&ws, &file, &m.Size, &digest, &m.MIMEType, &m.ObjectKey, &m.Claimed, &m.Content}, func() error {
 		m.UploadID = UploadID{Workspace: storage.WorkspaceID(ws), File: storage.FileID(file)}
 		m.SHA256 = storage.Digest{}
 		copy(m.SHA256[:], digest)
 		next = append(next, m)
 		return nil
 	})
-	if err == nil && claim {
+	if err == nil && take.Claim {
 		// A statement with arguments keeps its snapshot until the next one comes, and
 		// VACUUM would spare rows for it as long as the transaction takes.
 		_, err = u.db.Exec(ctx, closePortalSQL)
@@ -106,23 +116,45 @@ func (u *Uploads) NextMovable(ctx context.Context, scope MoveScope, after Upload
 	return next, nil
 }
 
-const moveToObjectSQL = `
-UPDATE pending_uploads
-SET object_key = @key, sha256 = @digest, content = NULL
-WHERE workspace_id = @workspace AND file_id = @file AND content IS NOT NULL
-  AND (sha256 IS NULL OR sha256 = @digest) AND ` + servedSQL
+// ObjectMove is an upload and the object that holds its content by now.
+type ObjectMove struct {
+	UploadID
+	Key    string
+	SHA256 storage.Digest
+}
 
-// MoveToObject has an upload cite the object that holds its content by now, and
-// drops the inline content, if Get serves the upload still and from its row. It
-// reports whether it did. After an error it may have.
-func (u *Uploads) MoveToObject(ctx context.Context, id UploadID, key string, digest storage.Digest) (bool, error) {
-	tag, err := u.db.Exec(ctx, moveToObjectSQL, pgx.NamedArgs{
-		"workspace": wsArg(id.Workspace), "file": fileArg(id.File), "key": key, "digest": digest[:], "acked": u.readAfterAck,
+const moveToObjectsSQL = `
+UPDATE pending_uploads
+SET object_key = move.key, sha256 = move.digest, content = NULL
+FROM unnest(@workspaces::uuid[], @files::uuid[], @keys::text[], @digests::bytea[]) AS move(workspace, file, key, digest)
+WHERE workspace_id = move.workspace AND file_id = move.file AND content IS NOT NULL
+  AND (sha256 IS NULL OR sha256 = move.digest) AND ` + servedSQL + `
+RETURNING workspace_id, file_id`
+
+// MoveToObjects has uploads cite their objects and drops their inline content, in
+// one statement, where Get serves an upload still and from its row. It returns those
+// of which that was true. After an error all may have moved, or none.
+func (u *Uploads) MoveToObjects(ctx context.Context, moves ...ObjectMove) (map[UploadID]bool, error) {
+	workspaces, files := make([]uuid.UUID, len(moves)), make([]uuid.UUID, len(moves))
+	keys, digests := make([]string, len(moves)), make([][]byte, len(moves))
+	for i, m := range moves {
+		workspaces[i], files[i], keys[i], digests[i] = uuid.UUID(m.Workspace), uuid.UUID(m.File), m.Key, m.SHA256[:]
+	}
+	rows, err := u.db.Query(ctx, moveToObjectsSQL, pgx.NamedArgs{
+		"workspaces": workspaces, "files": files, "keys": keys, "digests": digests, "acked": u.readAfterAck,
 	})
 	if err != nil {
-		return false, fmt.Errorf("move upload %s of workspace %s to an object: %w", id.File, id.Workspace, err)
+		return nil, fmt.Errorf("move %d uploads to objects: %w", len(moves), err)
 	}
-	return tag.RowsAffected() == 1, nil
+	moved := make(map[UploadID]bool, len(moves))
+	var ws, file uuid.UUID
+	if _, err := pgx.ForEachRow(rows, []any{&ws, &file}, func() error {
+		moved[UploadID{Workspace: storage.WorkspaceID(ws), File: storage.FileID(file)}] = true
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("move %d uploads to objects: %w", len(moves), err)
+	}
+	return moved, nil
 }
 
 const moveToRowSQL = `

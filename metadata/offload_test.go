@@ -2,13 +2,16 @@ package metadata_test
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"math"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
 	"github.com/molecule-ai/pendinguploads/metadata"
 	"github.com/molecule-ai/pendinguploads/storage"
 )
@@ -35,10 +38,12 @@ func (w *world) stageObject(t *testing.T) (metadata.UploadID, string) {
 	return metadata.UploadID{Workspace: r.WorkspaceID, File: r.FileID}, r.Content.ObjectKey
 }
 
+// where names an upload in the tests' own statements.
+const where = ` WHERE file_id = $1`
+
 // Both moves are guarded by what Get would say, at the instant of the flip.
 func TestAMoveFlipsOnlyWhatIsServedFromWhereItWas(t *testing.T) {
 	t.Parallel()
-	const where = ` WHERE file_id = $1`
 	for name, c := range map[string]struct {
 		sql          string
 		readAfterAck bool
@@ -77,7 +82,7 @@ func TestAMoveFlipsOnlyWhatIsServedFromWhereItWas(t *testing.T) {
 				if toRow {
 					moved, err = uploads.MoveToRow(t.Context(), id, key, movedDigest, movedText)
 				} else {
-					moved, err = uploads.MoveToObject(t.Context(), id, key, movedDigest)
+					moved, err = moveToObject(t, uploads, id, key)
 				}
 				if err != nil || moved != c.want {
 					t.Fatalf("%v, %v, want %v", moved, err, c.want)
@@ -96,6 +101,69 @@ func TestAMoveFlipsOnlyWhatIsServedFromWhereItWas(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+func moveToObject(t *testing.T, uploads *metadata.Uploads, id metadata.UploadID, key string) (bool, error) {
+	moved, err := uploads.MoveToObjects(t.Context(), metadata.ObjectMove{UploadID: id, Key: key, SHA256: movedDigest})
+	return moved[id], err
+}
+
+// Each row has its own key and digest, and its own verdict.
+func TestUploadsMoveTogether(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var moves []metadata.ObjectMove
+	for i := range 6 {
+		moves = append(moves, metadata.ObjectMove{UploadID: w.stageInline(t), Key: fmt.Sprint("k", i), SHA256: movedDigest})
+	}
+	acked, other, gone, foreign := &moves[1], &moves[2], &moves[3], &moves[4]
+	if err := w.uploads.Ack(t.Context(), acked.Workspace, acked.File); err != nil {
+		t.Fatal(err)
+	}
+	other.SHA256 = storage.Digest{1}
+	w.exec(t, `DELETE FROM pending_uploads`+where, uuid.UUID(gone.File))
+	foreign.Workspace = storage.WorkspaceID(uuid.New())
+	moved, err := w.uploads.MoveToObjects(t.Context(), moves...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[metadata.UploadID]bool{moves[0].UploadID: true, moves[5].UploadID: true}, moved); diff != "" {
+		t.Errorf("moved (-want +got):\n%s", diff)
+	}
+	for _, i := range []int{0, 5} {
+		if key, _, err := w.uploads.Placement(t.Context(), moves[i].UploadID); err != nil || key != moves[i].Key {
+			t.Errorf("%d cites %q, %v", i, key, err)
+		}
+	}
+	for _, m := range []*metadata.ObjectMove{acked, other} {
+		if key, _, err := w.uploads.Placement(t.Context(), m.UploadID); err != nil || key != "" {
+			t.Errorf("%v cites %q, %v", m.UploadID, key, err)
+		}
+	}
+	if moved, err := w.uploads.MoveToObjects(t.Context()); err != nil || len(moved) != 0 {
+		t.Errorf("of none: %v, %v", moved, err)
+	}
+}
+
+// What is small comes with its row, if that is asked for.
+func TestContentThatComesWithItsRow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.stageInline(t) // 5 bytes
+	w.stage(t, func(u *metadata.NewUpload) { u.ObjectKey, u.Content, u.Size = "", []byte("123456"), 6 })
+	for most, want := range map[int64][]string{0: {"", ""}, 4: {"", ""}, 5: {"hello", ""}, 6: {"hello", "123456"}} {
+		next, err := w.uploads.NextMovable(t.Context(), inlineScope(), metadata.UploadID{}, metadata.Take{Limit: 9, Content: most})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, m := range next {
+			got = append(got, string(m.Content))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("at most %d: %q, want %q", most, got, want)
 		}
 	}
 }
@@ -128,7 +196,7 @@ func TestAFlipWaitsForAnAckThatRuns(t *testing.T) {
 			}
 			flipped := make(chan bool, 1)
 			go func() {
-				moved, err := w.uploads.MoveToObject(t.Context(), id, "k", movedDigest)
+				moved, err := moveToObject(t, w.uploads, id, "k")
 				if err != nil {
 					t.Error(err)
 				}
@@ -157,7 +225,7 @@ func TestAClaimIsExclusiveAndHoldsNothingUp(t *testing.T) {
 	ids := []metadata.UploadID{w.stageInline(t), w.stageInline(t), w.stageInline(t)}
 	claims := func(tx pgx.Tx, limit int) (claimed []bool) {
 		t.Helper()
-		next, err := w.uploads.Within(tx).NextMovable(t.Context(), inlineScope(), metadata.UploadID{}, limit, true)
+		next, err := w.uploads.Within(tx).NextMovable(t.Context(), inlineScope(), metadata.UploadID{}, metadata.Take{Limit: limit, Claim: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -198,7 +266,7 @@ func TestAClaimIsExclusiveAndHoldsNothingUp(t *testing.T) {
 	if got := claims(w.begin(t), 3); !slices.Equal(got, []bool{true, false}) {
 		t.Errorf("after the first ended: %v", got)
 	}
-	next, err := w.uploads.NextMovable(t.Context(), inlineScope(), metadata.UploadID{}, 3, false)
+	next, err := w.uploads.NextMovable(t.Context(), inlineScope(), metadata.UploadID{}, metadata.Take{Limit: 3})
 	if err != nil || len(next) != 2 || !next[0].Claimed || !next[1].Claimed {
 		t.Errorf("without claims: %+v, %v", next, err)
 	}
@@ -236,7 +304,7 @@ func TestMovableUploadsAreThoseServedInTheScope(t *testing.T) {
 		var after metadata.UploadID
 		var n, sum int64
 		for {
-			next, err := c.uploads.NextMovable(t.Context(), c.scope, after, 1, false)
+			next, err := c.uploads.NextMovable(t.Context(), c.scope, after, metadata.Take{Limit: 1})
 			if err != nil {
 				t.Fatal(err)
 			}

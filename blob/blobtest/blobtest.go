@@ -35,6 +35,8 @@ func Run(t *testing.T, newStore func(t *testing.T) blob.Store) {
 		{"what is put comes back, whatever its size", testSizes},
 		{"a body may yield its last bytes together with its end", testDataWithEOF},
 		{"a put replaces an older object", testOverwrite},
+		{"a digest is asked for behind the body's end", testDigest},
+		{"a wrong digest never becomes that of an object", testWrongDigest},
 		{"concurrent puts of different keys all succeed", testConcurrentPuts},
 
 		{"a range yields exactly its bytes", testRanges},

@@ -1,6 +1,7 @@
 package blobtest
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -52,6 +53,51 @@ func testOverwrite(t *testing.T, f fixture) {
 	for _, size := range []int64{6 * mib, 3, 7 * mib} {
 		f.put(t, key, body(size))
 		f.holds(t, key, size)
+	}
+}
+
+// digestSizes are those of objects in one request and in parts.
+var digestSizes = []int64{0, 1, 5 * mib, 5*mib + 1}
+
+func testDigest(t *testing.T, f fixture) {
+	for _, size := range digestSizes {
+		for _, kept := range []bool{false, true} {
+			key := f.key(fmt.Sprint(size, kept))
+			var read bytes.Buffer
+			err := f.Put(t.Context(), key, io.TeeReader(body(size), &read), blob.PutOptions{SHA256: kept, Digest: func() [sha256.Size]byte {
+				if n := int64(read.Len()); n != size {
+					t.Errorf("asked for the digest of %d bytes after %d", size, n)
+				}
+				return sha256.Sum256(read.Bytes())
+			}})
+			if err != nil {
+				t.Fatalf("Put(%s): %v", key, err)
+			}
+			f.holds(t, key, size)
+		}
+	}
+}
+
+func testWrongDigest(t *testing.T, f fixture) {
+	wrong := func() [sha256.Size]byte { return sha256.Sum256([]byte("wrong")) }
+	for _, size := range digestSizes {
+		for _, kept := range []bool{false, true} {
+			key := f.key(fmt.Sprint(size, kept))
+			if err := f.Put(t.Context(), key, body(size), blob.PutOptions{SHA256: kept, Digest: wrong}); err != nil {
+				f.absent(t, key)
+				continue
+			}
+			f.holds(t, key, size)
+			if header, ok := f.Store.(blob.Header); ok {
+				info, err := header.Head(t.Context(), key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if info.SHA256 != nil && *info.SHA256 == wrong() {
+					t.Errorf("%s has the wrong digest", key)
+				}
+			}
+		}
 	}
 }
 

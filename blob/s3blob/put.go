@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
@@ -55,11 +55,15 @@ func (s *Store) putWhole(ctx context.Context, key string, content []byte, opts b
 		ContentType:   optional(opts.ContentType),
 	}
 	s.protection.onPut(in)
+	var options []func(*s3.Options)
 	if opts.SHA256 && s.partChecksum != "" {
-		sum := sha256.Sum256(content)
-		in.ChecksumSHA256 = aws.String(base64.StdEncoding.EncodeToString(sum[:]))
+		in.ChecksumSHA256 = aws.String(encodeSHA256(digestOf(content, opts.Digest)))
+		options = append(options, withPayloadHash(unsignedPayload))
+	} else if opts.Digest != nil {
+		sum := opts.Digest()
+		options = append(options, withPayloadHash(hex.EncodeToString(sum[:])))
 	}
-	_, err := s.api.PutObject(call, in)
+	_, err := s.api.PutObject(call, in, options...)
 	if err == nil && ctx.Err() == nil {
 		return nil
 	}
@@ -68,6 +72,14 @@ func (s *Store) putWhole(ctx context.Context, key string, content []byte, opts b
 		return context.Cause(ctx)
 	}
 	return translate(err)
+}
+
+// digestOf is the SHA-256 of content, computed unless it is known.
+func digestOf(content []byte, known func() [sha256.Size]byte) [sha256.Size]byte {
+	if known != nil {
+		return known()
+	}
+	return sha256.Sum256(content)
 }
 
 // discard removes what a failed or cancelled Put may have left under key. Its

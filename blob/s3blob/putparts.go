@@ -3,6 +3,7 @@ package s3blob
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -115,7 +116,7 @@ func (s *Store) uploadPart(ctx context.Context, key, id string, sum types.Checks
 	}
 	call, cancel := linger.Context(ctx, lingerTime)
 	defer cancel()
-	out, err := s.api.UploadPart(call, &s3.UploadPartInput{
+	in := &s3.UploadPartInput{
 		Bucket:            aws.String(s.bucket),
 		Key:               aws.String(key),
 		UploadId:          aws.String(id),
@@ -123,7 +124,14 @@ func (s *Store) uploadPart(ctx context.Context, key, id string, sum types.Checks
 		Body:              bytes.NewReader(content),
 		ContentLength:     aws.Int64(int64(len(content))),
 		ChecksumAlgorithm: sum,
-	})
+	}
+	var options []func(*s3.Options)
+	if sum == types.ChecksumAlgorithmSha256 {
+		digest := sha256.Sum256(content)
+		in.ChecksumSHA256 = aws.String(encodeSHA256(digest))
+		options = append(options, withPayloadHash(unsignedPayload))
+	}
+	out, err := s.api.UploadPart(call, in, options...)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/middleware"
 )
 
 // rotatingSigner signs with the SDK's signer, a new one for each secret. That
@@ -52,4 +53,19 @@ func (r *rotatingSigner) with(keys aws.Credentials) *v4.Signer {
 		r.signer = v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }) // S3's rule
 	}
 	return r.signer
+}
+
+// unsignedPayload leaves the body to a checksum that is among the signed headers, so
+// that neither side hashes it a second time.
+const unsignedPayload = "UNSIGNED-PAYLOAD"
+
+// withPayloadHash has a request's signature say that of its body, where the SDK
+// would read the body for it: without TLS, and with a checksum in the header.
+func withPayloadHash(hash string) func(*s3.Options) {
+	return s3.WithAPIOptions(func(stack *middleware.Stack) error {
+		return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("PayloadHash",
+			func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
+				return next.HandleInitialize(v4.SetPayloadHash(ctx, hash), in)
+			}), middleware.After)
+	})
 }

@@ -1,6 +1,7 @@
 package s3blob_test
 
 import (
+	"crypto/sha256"
 	"io"
 	"net/http"
 	"strings"
@@ -40,6 +41,29 @@ func TestAcceptEncodingMayBeChangedOnTheWay(t *testing.T) {
 			t.Errorf("read %d bytes, %v", n, err)
 		}
 		if err := store.Delete(t.Context(), "small", "large"); err != nil {
+			t.Error(err)
+		}
+		empty(t, store)
+	})
+}
+
+// TestTheStoreHoldsABodyToItsDigest: one that is known is what the signature says,
+// so a wrong one, or a body that was damaged behind it, is refused.
+func TestTheStoreHoldsABodyToItsDigest(t *testing.T) {
+	t.Parallel()
+	devstack.EachS3(t, func(t *testing.T, server devstack.S3) {
+		store := open(t, config(t, server))
+		for _, kept := range []bool{false, true} {
+			digest := sha256.Sum256([]byte("x"))
+			opts := blob.PutOptions{SHA256: kept, Digest: func() [sha256.Size]byte { return digest }}
+			if err := store.Put(t.Context(), "right", strings.NewReader("x"), opts); err != nil {
+				t.Errorf("kept %t: %v", kept, err)
+			}
+			if err := store.Put(t.Context(), "wrong", strings.NewReader("y"), opts); err == nil {
+				t.Errorf("kept %t: a body with another digest is taken", kept)
+			}
+		}
+		if err := store.Delete(t.Context(), "right"); err != nil {
 			t.Error(err)
 		}
 		empty(t, store)

@@ -45,11 +45,14 @@ func (b *rowBody) Read(p []byte) (int, error) {
 func (b *rowBody) next() error {
 	// One byte more than there should be, so that the last chunk is known to be it.
 	want := min(chunk, b.u.Size-b.read) + 1
-	content, err := b.uploads.ReadInline(b.ctx, b.u.Workspace, b.u.File, b.read, want)
-	if err != nil {
-		return fmt.Errorf("read inline content at %d: %w", b.read, err)
+	content := b.u.Content // all of it, when it came with the row
+	if content == nil {
+		var err error
+		if content, err = b.uploads.ReadInline(b.ctx, b.u.Workspace, b.u.File, b.read, want); err != nil {
+			return fmt.Errorf("read inline content at %d: %w", b.read, err)
+		}
 	}
-	b.chunk, b.last = content, int64(len(content)) < want
+	b.chunk, b.last = content, b.u.Content != nil || int64(len(content)) < want
 	b.read += int64(len(content))
 	if b.read > b.u.Size {
 		return fmt.Errorf("%w: inline content has more than the %d bytes of its row", storage.ErrCorrupt, b.u.Size)

@@ -22,36 +22,48 @@ const releaseTime = 5 * time.Second
 type batch struct {
 	rows    []metadata.Movable // not taken yet
 	left    int                // not done yet
+	copies  []copied           // that wait for their flip
 	release func()
 }
 
-// take takes the next row of the pass, for which done must be called; done is nil
-// at the end.
-func (m *Mover) take(ctx context.Context) (u metadata.Movable, done func(), err error) {
+// take takes the next row of the pass, for which done must be called; the batch is
+// nil at the end.
+func (m *Mover) take(ctx context.Context) (*batch, metadata.Movable, error) {
 	m.claiming.Lock()
 	defer m.claiming.Unlock()
 	if (m.batch == nil || len(m.batch.rows) == 0) && !m.end {
 		if err := m.claim(ctx); err != nil {
-			return u, nil, err
+			return nil, metadata.Movable{}, err
 		}
 	}
 	if m.end {
-		return u, nil, nil
+		return nil, metadata.Movable{}, nil
 	}
 	b := m.batch
-	u, b.rows = b.rows[0], b.rows[1:]
-	return u, func() { m.done(b) }, nil
+	u := b.rows[0]
+	b.rows = b.rows[1:]
+	return b, u, nil
 }
 
-// done ends the claims of a batch with its last row.
-func (m *Mover) done(b *batch) {
+// keep has a copy wait for the end of its batch.
+func (m *Mover) keep(b *batch, c copied) {
+	m.claiming.Lock()
+	defer m.claiming.Unlock()
+	b.copies = append(b.copies, c)
+}
+
+// done ends a batch with its last row: its small rows are flipped, and its claims
+// end.
+func (m *Mover) done(ctx context.Context, b *batch) error {
 	m.claiming.Lock()
 	b.left--
 	last := b.left == 0
 	m.claiming.Unlock()
-	if last {
-		b.release()
+	if !last {
+		return nil
 	}
+	defer b.release()
+	return m.flipAll(ctx, b.copies)
 }
 
 // abandon ends the claims of what a pass that failed did not take.
@@ -85,14 +97,18 @@ func (m *Mover) claim(ctx context.Context) error {
 
 func (m *Mover) tryClaim(ctx context.Context) ([]metadata.Movable, func(), error) {
 	if m.cfg.Mode == Verify {
-		batch, err := m.cfg.Uploads.NextMovable(ctx, m.scope, m.cursor, m.cfg.Batch, false)
+		batch, err := m.cfg.Uploads.NextMovable(ctx, m.scope, m.cursor, metadata.Take{Limit: m.cfg.Batch})
 		return batch, func() {}, err
 	}
 	tx, err := m.cfg.DB.Begin(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("claim uploads: %w", err)
 	}
-	batch, err := m.cfg.Uploads.Within(tx).NextMovable(ctx, m.scope, m.cursor, m.cfg.Batch, true)
+	take := metadata.Take{Limit: m.cfg.Batch, Claim: true}
+	if m.cfg.Mode == ToObjects {
+		take.Content = chunk / int64(m.cfg.Batch)
+	}
+	batch, err := m.cfg.Uploads.Within(tx).NextMovable(ctx, m.scope, m.cursor, take)
 	release := func() { end(ctx, tx) }
 	if err != nil || len(batch) == 0 {
 		release()

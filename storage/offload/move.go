@@ -15,10 +15,12 @@ import (
 	"github.com/molecule-ai/pendinguploads/storage/staging"
 )
 
-// move does one row. Failures that may pass are tried again.
-func (m *Mover) move(ctx context.Context, u metadata.Movable) (outcome, error) {
+// move does one row. Failures that may pass are tried again. A small row is only
+// copied, and waits among the copies of its batch for flipAll.
+func (m *Mover) move(ctx context.Context, b *batch, u metadata.Movable) (outcome, error) {
 	var done outcome
 	var asked bool // for a flip whose answer did not arrive
+	var c copied
 	err := m.retry(ctx, func() error {
 		var err error
 		switch m.cfg.Mode {
@@ -27,67 +29,117 @@ func (m *Mover) move(ctx context.Context, u metadata.Movable) (outcome, error) {
 		case Verify:
 			done, err = m.verify(ctx, u)
 		default:
-			done, err = m.toObject(ctx, u, &asked)
+			c, done, err = m.copy(ctx, u)
 		}
 		return err
 	})
-	if errors.Is(err, storage.ErrCorrupt) {
+	switch {
+	case errors.Is(err, storage.ErrCorrupt):
 		m.cfg.Logger.LogAttrs(ctx, slog.LevelError, "content is not what was staged",
 			slog.String("workspace_id", u.Workspace.String()), slog.String("file_id", u.File.String()), slog.Any("error", err))
 		return corrupt, m.retry(ctx, func() error { return m.cfg.Uploads.MarkCorrupt(ctx, u.Workspace, u.File) })
+	case err != nil || done != waits:
+		return done, err
+	case u.Content != nil:
+		m.keep(b, c)
+		return waits, nil
 	}
-	return done, err
+	return m.flip(ctx, c, false)
 }
 
-// toObject copies a row's content and flips the row. storage.ErrCorrupt.
-func (m *Mover) toObject(ctx context.Context, u metadata.Movable, asked *bool) (outcome, error) {
-	key := m.key(u.Workspace, u.File)
+// copied is a row whose content an object holds too.
+type copied struct {
+	metadata.ObjectMove
+	size int64
+}
+
+// copy copies a row's content into an object, and verifies that. The row waits for
+// its flip then. storage.ErrCorrupt.
+func (m *Mover) copy(ctx context.Context, u metadata.Movable) (copied, outcome, error) {
+	c := copied{ObjectMove: metadata.ObjectMove{UploadID: u.UploadID, Key: m.key(u.Workspace, u.File)}, size: u.Size}
 	body := &rowBody{ctx: ctx, uploads: m.cfg.Uploads, u: u, hash: sha256.New()}
 	if m.cfg.PartBytes > 0 && u.Size > int64(m.cfg.PartBytes) {
 		body.parts = newPartHash(m.cfg.PartBytes)
 	}
-	err := m.cfg.Objects.Put(ctx, key, body, blob.PutOptions{
+	err := m.cfg.Objects.Put(ctx, c.Key, body, blob.PutOptions{
 		ContentType: storage.ObjectMIMEType(u.MIMEType), Shared: true, SHA256: true,
+		Digest: func() [sha256.Size]byte { return body.digest() },
 	})
 	if errors.Is(err, storage.ErrNotFound) {
-		return m.wasMoved(ctx, u, key, *asked)
+		done, err := m.wasMoved(ctx, c, false)
+		return c, done, err
 	}
 	if err != nil {
-		return left, err
+		return c, left, err
 	}
-	digest := body.digest()
-	if err := m.check(ctx, key, u.Size, digest, body.parts.composite()); err != nil {
-		return left, err
+	c.SHA256 = body.digest()
+	return c, waits, m.check(ctx, c, body.parts.composite())
+}
+
+// flipAll flips small rows in one statement. When that fails each has its own: a
+// row that cannot be flipped does not keep the others. The error ends the run.
+func (m *Mover) flipAll(ctx context.Context, copies []copied) error {
+	if len(copies) == 0 {
+		return nil
 	}
-	flipped, err := m.cfg.Uploads.MoveToObject(ctx, u.UploadID, key, digest)
-	if err != nil {
-		*asked = true
-		return left, err
+	moves := make([]metadata.ObjectMove, len(copies))
+	for i, c := range copies {
+		moves[i] = c.ObjectMove
 	}
-	if flipped {
-		return moved, nil
+	flipped, err := m.cfg.Uploads.MoveToObjects(ctx, moves...)
+	lost := err != nil
+	for _, c := range copies {
+		done := moved
+		if !flipped[c.UploadID] {
+			done, err = m.flip(ctx, c, lost)
+			if err != nil {
+				if err := m.fail(ctx, c.UploadID, err); err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		m.note(c.UploadID, c.size, done)
 	}
-	return m.wasMoved(ctx, u, key, *asked)
+	return nil
+}
+
+// flip has a row cite the copy of its content. lost: a flip before this one may have
+// done that.
+func (m *Mover) flip(ctx context.Context, c copied, lost bool) (done outcome, err error) {
+	err = m.retry(ctx, func() error {
+		flipped, err := m.cfg.Uploads.MoveToObjects(ctx, c.ObjectMove)
+		if err != nil {
+			lost = true
+			return err
+		}
+		done = moved
+		if !flipped[c.UploadID] {
+			done, err = m.wasMoved(ctx, c, lost)
+		}
+		return err
+	})
+	return done, err
 }
 
 // wasMoved is asked about a row that could not be flipped. It removes the copy
 // where no row can come to cite it any more: whatever else a row is, a later copy
 // may have put the object again, and its flip be on the way.
-func (m *Mover) wasMoved(ctx context.Context, u metadata.Movable, key string, asked bool) (outcome, error) {
-	cited, final, err := m.cfg.Uploads.Placement(ctx, u.UploadID)
+func (m *Mover) wasMoved(ctx context.Context, c copied, lost bool) (outcome, error) {
+	cited, final, err := m.cfg.Uploads.Placement(ctx, c.UploadID)
 	switch {
 	case err != nil:
 		return left, err
-	case asked && cited == key:
+	case lost && cited == c.Key:
 		return moved, nil
 	case cited != "" || !final:
 		return left, nil
 	}
 	ctx, cancel := linger.Context(ctx, releaseTime)
 	defer cancel()
-	if err := m.cfg.Objects.Delete(ctx, key); err != nil {
+	if err := m.cfg.Objects.Delete(ctx, c.Key); err != nil {
 		m.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "copy of a row that is gone stays for the orphan sweep",
-			slog.String("key", key), slog.Any("error", err))
+			slog.String("key", c.Key), slog.Any("error", err))
 	}
 	return left, nil
 }
@@ -97,18 +149,18 @@ var errNotStored = errors.New("the object store does not return what was put")
 
 // check holds an object to what was put: by what the store knows of it, and where
 // it keeps no SHA-256, or one of parts of another size, by reading it back.
-func (m *Mover) check(ctx context.Context, key string, size int64, want storage.Digest, composite string) error {
+func (m *Mover) check(ctx context.Context, c copied, composite string) error {
 	if header, ok := m.cfg.Objects.(blob.Header); ok {
-		info, err := header.Head(ctx, key)
+		info, err := header.Head(ctx, c.Key)
 		if err != nil {
 			return fmt.Errorf("verify: %w", err)
 		}
-		if info.Size != size {
-			return fmt.Errorf("%w: object %s has %d bytes, want %d", errNotStored, key, info.Size, size)
+		if info.Size != c.size {
+			return fmt.Errorf("%w: object %s has %d bytes, want %d", errNotStored, c.Key, info.Size, c.size)
 		}
 		if info.SHA256 != nil {
-			if *info.SHA256 != want {
-				return fmt.Errorf("%w: object %s has another SHA-256", errNotStored, key)
+			if *info.SHA256 != c.SHA256 {
+				return fmt.Errorf("%w: object %s has another SHA-256", errNotStored, c.Key)
 			}
 			return nil
 		}
@@ -116,12 +168,12 @@ func (m *Mover) check(ctx context.Context, key string, size int64, want storage.
 			return nil
 		}
 	}
-	n, got, err := m.readObject(ctx, key, io.Discard)
+	n, got, err := m.readObject(ctx, c.Key, io.Discard)
 	if err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
-	if n != size || got != want {
-		return fmt.Errorf("%w: object %s has %d bytes, want %d, or another SHA-256", errNotStored, key, n, size)
+	if n != c.size || got != c.SHA256 {
+		return fmt.Errorf("%w: object %s has %d bytes, want %d, or another SHA-256", errNotStored, c.Key, n, c.size)
 	}
 	return nil
 }

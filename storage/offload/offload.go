@@ -7,7 +7,7 @@
 //	copy    row ──1 MiB at a time──► object, under the key that a put would use
 //	verify  the object's size and SHA-256, as the store has them or read back
 //	flip    one statement: cite the object, drop the content, if Get serves the
-//	        upload still, and from its row
+//	        upload still, and from its row; small files of a batch share it
 //
 // No row is locked while content is copied. A copy that is killed, or whose row was
 // acked or ran out meanwhile, leaves at most an object that no row cites: the next
@@ -220,19 +220,18 @@ func (m *Mover) Run(ctx context.Context) (Result, error) {
 // work takes row after row until the pass is over.
 func (m *Mover) work(ctx context.Context) error {
 	for {
-		u, done, err := m.take(ctx)
-		if err != nil || done == nil {
+		b, u, err := m.take(ctx)
+		if err != nil || b == nil {
 			return err
 		}
-		err = m.one(ctx, u)
-		done()
-		if err != nil {
+		err = m.one(ctx, b, u)
+		if err = errors.Join(err, m.done(ctx, b)); err != nil {
 			return err
 		}
 	}
 }
 
-func (m *Mover) one(ctx context.Context, u metadata.Movable) error {
+func (m *Mover) one(ctx context.Context, b *batch, u metadata.Movable) error {
 	if !u.Claimed {
 		m.count(func(r *Result) { r.Held++ })
 		return nil
@@ -243,17 +242,18 @@ func (m *Mover) one(ctx context.Context, u metadata.Movable) error {
 	if err := m.wait(ctx, u.Size); err != nil {
 		return err
 	}
-	o, err := m.move(ctx, u)
+	o, err := m.move(ctx, b, u)
 	if err != nil {
-		return m.fail(ctx, u, fmt.Errorf("upload %v of workspace %v: %w", u.File, u.Workspace, err))
+		return m.fail(ctx, u.UploadID, err)
 	}
-	m.note(u, o)
+	m.note(u.UploadID, u.Size, o)
 	return nil
 }
 
 // fail leaves a row that cannot be moved to the next run, so that one row does not
 // keep all others. It returns the error that ends this one.
-func (m *Mover) fail(ctx context.Context, u metadata.Movable, err error) error {
+func (m *Mover) fail(ctx context.Context, id metadata.UploadID, err error) error {
+	err = fmt.Errorf("upload %v of workspace %v: %w", id.File, id.Workspace, err)
 	if ctx.Err() != nil {
 		return err
 	}
@@ -261,7 +261,7 @@ func (m *Mover) fail(ctx context.Context, u metadata.Movable, err error) error {
 	ends := false
 	m.count(func(r *Result) {
 		r.Failed++
-		m.skip[u.UploadID], m.failure = true, err
+		m.skip[id], m.failure = true, err
 		m.inARow++
 		ends = m.inARow >= max(2, m.cfg.Workers)
 	})
@@ -291,20 +291,23 @@ const (
 	moved outcome = iota
 	left
 	corrupt
+	waits // for its flip, whose outcome is noted
 )
 
-func (m *Mover) note(u metadata.Movable, o outcome) {
+func (m *Mover) note(id metadata.UploadID, size int64, o outcome) {
 	m.count(func(r *Result) {
 		m.inARow = 0
 		switch o {
+		case waits:
+			return
 		case moved:
 			r.Rows++
-			r.Bytes += u.Size
+			r.Bytes += size
 		case left:
 			r.Left++
 		case corrupt:
 			r.Corrupt++
-			m.skip[u.UploadID] = true
+			m.skip[id] = true
 		}
 		if m.cfg.Progress != nil {
 			m.cfg.Progress(*r)

@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/molecule-ai/pendinguploads/blob"
 	"github.com/molecule-ai/pendinguploads/internal/devstack"
@@ -328,6 +330,86 @@ func TestRowsThatFail(t *testing.T) {
 			}
 			w.intact(t)
 		})
+	}
+}
+
+// deaf loses the answers to the first flips.
+type deaf struct {
+	metadata.DB
+	flips atomic.Int32 // whose answers are lost
+}
+
+var errNoAnswer = errors.New("connection reset")
+
+func (d *deaf) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	if !strings.Contains(sql, "SET object_key") || d.flips.Add(-1) < 0 {
+		return d.DB.Query(ctx, sql, args...)
+	}
+	rows, err := d.DB.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	rows.Close() // runs to its end
+	return nil, errors.Join(errNoAnswer, rows.Err())
+}
+
+// A flip whose answer does not arrive may have been made: by the one statement of a
+// batch, by that of one row after it, by that of a larger file.
+func TestAFlipWhoseAnswerIsLost(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ size, lost int }{
+		"of a batch": {5000, 1}, "of a batch, then of a row": {5000, 2}, "of a larger file": {storage.MiB, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, devstack.MinIO)
+			for i := range 5 {
+				w.put(t, noise(c.size+i))
+			}
+			cfg := w.config(offload.ToObjects)
+			db := &deaf{DB: w.db}
+			db.flips.Store(int32(c.lost))
+			cfg.Uploads = metadata.NewUploads(metadata.UploadsConfig{DB: db})
+			if r := w.run(t, cfg); r.Rows != 5 || r.Left+r.Failed+r.Corrupt != 0 {
+				t.Errorf("%+v", r)
+			}
+			if n := w.intact(t); n != 5 || w.objects.deletes.Load() != 0 || w.objects.puts.Load() != 5 {
+				t.Errorf("%d files in objects, %d deletes, %d puts", n, w.objects.deletes.Load(), w.objects.puts.Load())
+			}
+			if left := db.flips.Load(); left >= 0 {
+				t.Errorf("%d answers were not lost", left)
+			}
+		})
+	}
+}
+
+// A row that the database does not let flip does not keep those that were copied
+// with it.
+func TestARowThatCannotBeFlipped(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, devstack.MinIO)
+	var bad storage.FileID
+	for range 10 {
+		bad = w.put(t, noise(5000))
+	}
+	w.exec(t, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''not this one''; END'`)
+	w.exec(t, `CREATE TRIGGER refuse BEFORE UPDATE ON pending_uploads FOR EACH ROW WHEN (NEW.file_id = '`+bad.String()+`') EXECUTE FUNCTION refuse()`)
+	cfg := w.config(offload.ToObjects)
+	cfg.Patience = time.Millisecond
+	m, err := offload.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := m.Run(t.Context())
+	if r != (offload.Result{Rows: 9, Bytes: 9 * 5000, Failed: 1}) || err == nil || !strings.Contains(err.Error(), bad.String()) || !strings.Contains(err.Error(), "not this one") {
+		t.Errorf("%+v, %v", r, err)
+	}
+	w.exec(t, `DROP TRIGGER refuse ON pending_uploads`)
+	if r := w.run(t, w.config(offload.ToObjects)); r.Rows != 1 {
+		t.Errorf("next: %+v", r)
+	}
+	if n := w.intact(t); n != 10 {
+		t.Errorf("%d files in objects", n)
 	}
 }
 

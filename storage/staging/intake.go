@@ -3,6 +3,7 @@ package staging
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -212,7 +213,9 @@ func (in *intake) launch(key, contentType string, body io.Reader, m *meter) erro
 		defer in.flights.Done()
 		defer close(ended)
 		defer func() { <-in.slots }()
-		err := in.s.objects.Put(in.ctx, key, body, blob.PutOptions{ContentType: storage.ObjectMIMEType(contentType)})
+		err := in.s.objects.Put(in.ctx, key, body, blob.PutOptions{
+			ContentType: storage.ObjectMIMEType(contentType), Digest: func() [sha256.Size]byte { return m.digest() },
+		})
 		in.landed(key, err, m)
 	}()
 	select {
