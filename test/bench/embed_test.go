@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	_ "github.com/jackc/pgx/v5/stdlib"
 	_ "github.com/lib/pq"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/molecule-ai/pendinguploads"
 	"github.com/molecule-ai/pendinguploads/blob"
@@ -86,14 +88,16 @@ func BenchmarkEmbed(b *testing.B) {
 				}
 				inTurns(b, e.service, size.n,
 					func(int64) error { return embeddedGet(b, e.placed, id, size.n) },
-					func(int64) error { return e.getBytes(b, "bare/get", size.n) })
+					func(int64) error { _, err := e.getBytes(b, "bare/get", size.n); return err })
 			})
 		}
 	}
 }
 
 // BenchmarkEmbedBatch has one batch of 64 files of 4 KiB beside 64 single puts,
-// one after the other as a handler makes them.
+// one after the other as a handler makes them. "bare" is what batching can save: one
+// statement of 64 rows by hand beside 64 of one row, and 64 puts of the bare client,
+// as many at a time as a batch has on their way, beside one after the other.
 func BenchmarkEmbedBatch(b *testing.B) {
 	e := embed(b, "postgres")
 	content, ws := noise(b, 4<<10), uuid.New()
@@ -101,24 +105,47 @@ func BenchmarkEmbedBatch(b *testing.B) {
 	for i := range items {
 		items[i] = pendinguploads.PutItem{Content: content, Filename: "a.bin"}
 	}
-	for name, s := range map[string]*pendinguploads.Store{"inline": e.inline, "S3": e.placed} {
-		b.Run(name, func(b *testing.B) {
-			var batch, single time.Duration
+	batch := func(s *pendinguploads.Store) func() error {
+		return func() error { _, err := s.PutBatch(b.Context(), ws, items); return err }
+	}
+	single := func(s *pendinguploads.Store) func(int) error {
+		return func(int) error { _, err := s.Put(b.Context(), ws, content, "a.bin", ""); return err }
+	}
+	bare := func(i int) error { return e.put(b, fmt.Sprint("bare/", i), content) }
+	for _, c := range []struct {
+		name string
+		all  func() error
+		each func(i int) error
+	}{
+		{"inline", batch(e.inline), single(e.inline)},
+		{"inline/bare", func() error { return e.handPutAll(b, ws, content, len(items)) }, func(int) error { return e.handPut(b, ws, content) }},
+		{"S3", batch(e.placed), single(e.placed)},
+		{"S3/bare", func() error {
+			var group errgroup.Group
+			group.SetLimit(4) // default of staging.Config.FilesInFlight
+			for i := range items {
+				group.Go(func() error { return bare(i) })
+			}
+			return group.Wait()
+		}, bare},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			var all, each time.Duration
 			for b.Loop() {
 				start := time.Now()
-				if _, err := s.PutBatch(b.Context(), ws, items); err != nil {
+				if err := c.all(); err != nil {
 					b.Fatal(err)
 				}
-				batch += time.Since(start)
+				all += time.Since(start)
 				start = time.Now()
-				for _, item := range items {
-					if _, err := s.Put(b.Context(), ws, item.Content, item.Filename, ""); err != nil {
+				for i := range items {
+					if err := c.each(i); err != nil {
 						b.Fatal(err)
 					}
 				}
-				single += time.Since(start)
+				each += time.Since(start)
 			}
-			b.ReportMetric(float64(single)/float64(batch), "times-single-rate")
+			b.ReportMetric(float64(each)/float64(all), "times-single-rate")
 		})
 	}
 	e.clear(b)
@@ -146,18 +173,42 @@ func embeddedGet(b *testing.B, s *pendinguploads.Store, id uuid.UUID, size int) 
 }
 
 // getBytes has the whole object in memory, as Get has.
-func (e embedded) getBytes(b *testing.B, key string, size int) error {
+func (e embedded) getBytes(b *testing.B, key string, size int) ([]byte, error) {
 	out, err := e.client.GetObject(b.Context(), &s3.GetObjectInput{Bucket: &e.s3.Bucket, Key: &key})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = io.ReadFull(out.Body, make([]byte, size))
-	return errors.Join(err, out.Body.Close())
+	content := make([]byte, size)
+	_, err = io.ReadFull(out.Body, content)
+	return content, errors.Join(err, out.Body.Close())
 }
 
 func (e embedded) handPut(b *testing.B, ws uuid.UUID, content []byte) error {
 	var id uuid.UUID
 	return e.db.QueryRowContext(b.Context(), handPut, ws, content, len(content), "a.bin", "").Scan(&id)
+}
+
+// handPutAll inserts n rows in one statement.
+func (e embedded) handPutAll(b *testing.B, ws uuid.UUID, content []byte, n int) error {
+	var rows []string
+	args := []any{ws, len(content), "a.bin", ""}
+	for range n {
+		args = append(args, content)
+		rows = append(rows, fmt.Sprintf("($1, $%d, $2, $3, $4)", len(args)))
+	}
+	found, err := e.db.QueryContext(b.Context(), "INSERT INTO pending_uploads (workspace_id, content, size_bytes, filename, mimetype) VALUES "+
+		strings.Join(rows, ", ")+" RETURNING file_id", args...)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = found.Close() }()
+	for found.Next() {
+		n--
+	}
+	if err := found.Err(); err != nil || n != 0 {
+		return fmt.Errorf("%d rows are missing, %w", n, err)
+	}
+	return nil
 }
 
 func (e embedded) handGet(b *testing.B, id uuid.UUID, size int) error {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -45,37 +46,84 @@ func BenchmarkFetchFloor(b *testing.B) {
 			through := func(query string) func(int64) error {
 				return func(i int64) error { return get(b.Context(), web, relay+query+targets[i%concurrency], size.n) }
 			}
-			ways := []struct {
-				name string
-				call func(i int64) error
-			}{
+			besides(b, max(concurrency, int64(4<<20/size.n)), []way{
 				{"ratio", func(i int64) error { return s.fetch(b.Context(), web, ids[i%concurrency], size.n) }},
 				{"relay-ratio", through("/?url=")},
 				{"hashing-ratio", through("/?hash=1&url=")},
 				{"bare", func(i int64) error { return s.get(b, keys[i%concurrency], size.n) }},
-			}
-			spent := make([]time.Duration, len(ways))
-			round := max(concurrency, int64(4<<20/size.n))
-			measure := func() {
-				for n, way := range ways {
-					took, err := together(round, way.call)
-					if err != nil {
-						b.Fatal(err)
-					}
-					spent[n] += took
-				}
-			}
-			measure() // connections, buffers
-			clear(spent)
-			for b.Loop() {
-				measure()
-			}
-			bare := spent[len(ways)-1]
-			for n, way := range ways[:len(ways)-1] {
-				b.ReportMetric(bare.Seconds()/spent[n].Seconds(), way.name)
-			}
+			})
 			s.clear(b)
 		})
+	}
+}
+
+// handLookUp is what has to be known of an upload before its object can be asked
+// for.
+const handLookUp = `SELECT object_key, sha256 FROM pending_uploads WHERE file_id = $1 AND acked_at IS NULL AND expires_at > now()`
+
+// BenchmarkEmbedGetFloor says the same of Store.Get in S3 placement: beside it and
+// the bare client, a statement by hand before the bare client's get ("asking-ratio"),
+// and that with the SHA-256 of the content behind it ("hashing-ratio").
+func BenchmarkEmbedGetFloor(b *testing.B) {
+	e := embed(b, "pgx")
+	for _, size := range sizes[:2] {
+		b.Run(size.name, func(b *testing.B) {
+			content := noise(b, size.n)
+			id := e.stage(b, e.placed, content)
+			if err := e.put(b, "bare/get", content); err != nil {
+				b.Fatal(err)
+			}
+			ask := func(hash bool) error {
+				var key string
+				var digest []byte
+				if err := e.db.QueryRowContext(b.Context(), handLookUp, id).Scan(&key, &digest); err != nil {
+					return err
+				}
+				got, err := e.getBytes(b, key, size.n)
+				if err == nil && hash && [sha256.Size]byte(digest) != sha256.Sum256(got) {
+					err = errors.New("SHA-256 differs")
+				}
+				return err
+			}
+			besides(b, concurrency*int64(max(4, 16*4096/size.n)), []way{
+				{"ratio", func(int64) error { return embeddedGet(b, e.placed, id, size.n) }},
+				{"asking-ratio", func(int64) error { return ask(false) }},
+				{"hashing-ratio", func(int64) error { return ask(true) }},
+				{"bare", func(int64) error { _, err := e.getBytes(b, "bare/get", size.n); return err }},
+			})
+			e.clear(b)
+		})
+	}
+}
+
+// way is one of several to do the same.
+type way struct {
+	name string
+	call func(i int64) error
+}
+
+// besides measures the ways in turns, round calls each, and reports the rate of each
+// as times that of the last one.
+func besides(b *testing.B, round int64, ways []way) {
+	b.Helper()
+	spent := make([]time.Duration, len(ways))
+	measure := func() {
+		for n, way := range ways {
+			took, err := together(round, way.call)
+			if err != nil {
+				b.Fatal(err)
+			}
+			spent[n] += took
+		}
+	}
+	measure() // connections, buffers
+	clear(spent)
+	for b.Loop() {
+		measure()
+	}
+	bare := spent[len(ways)-1]
+	for n, way := range ways[:len(ways)-1] {
+		b.ReportMetric(bare.Seconds()/spent[n].Seconds(), way.name)
 	}
 }
 
