@@ -94,8 +94,8 @@ func newAuthority(t *testing.T) authority {
 	return authority{cert, key, file}
 }
 
-// issue makes a certificate for 127.0.0.1.
-func (a authority) issue(t *testing.T) tls.Certificate {
+// issue makes a certificate for 127.0.0.1 and the names.
+func (a authority) issue(t *testing.T, names ...string) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -105,7 +105,7 @@ func (a authority) issue(t *testing.T) tls.Certificate {
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "server of a test"},
 		NotBefore: a.cert.NotBefore, NotAfter: a.cert.NotAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: names,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
 	if err != nil {
@@ -124,11 +124,12 @@ func (a authority) client(t *testing.T) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// tlsFront is a front that speaks TLS with a certificate of the authority.
-func tlsFront(t *testing.T, server devstack.S3, a authority) *httptest.Server {
+// tlsFront is a front that speaks TLS with a certificate of the authority, for its
+// address and the names.
+func tlsFront(t *testing.T, server devstack.S3, a authority, names ...string) *httptest.Server {
 	t.Helper()
 	f := httptest.NewUnstartedServer(proxy(t, server, nil))
-	f.TLS = &tls.Config{Certificates: []tls.Certificate{a.issue(t)}, MinVersion: tls.VersionTLS12}
+	f.TLS = &tls.Config{Certificates: []tls.Certificate{a.issue(t, names...)}, MinVersion: tls.VersionTLS12}
 	f.StartTLS()
 	t.Cleanup(f.Close)
 	return f

@@ -31,6 +31,7 @@ type S3 struct {
 	SessionToken string // only where S3_ENDPOINT's credentials have one
 	Bucket       string
 	PathStyle    bool
+	Domain       string // names BUCKET.Domain are the server's too; only of servers started here
 }
 
 // Client is an S3 client for the server, without retries, so that a test sees
@@ -65,7 +66,7 @@ func (s *Stack) MinIO(ctx context.Context) (S3, error) {
 			port: "9000/tcp", secret: secret, stop: syscall.SIGTERM,
 			env: []string{
 				"MINIO_ROOT_USER=" + accessKey, "MINIO_ROOT_PASSWORD=" + secret,
-				"MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_CALLHOME_ENABLE=off",
+				"MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_CALLHOME_ENABLE=off", "MINIO_DOMAIN=" + domain,
 			},
 			folders: []string{"data"},
 			args: func(addr string, folders []string) []string {
@@ -90,7 +91,7 @@ func (s *Stack) VersityGW(ctx context.Context) (S3, error) {
 		server := s3Server{
 			name: "versitygw", title: "VersityGW", image: s.env("VERSITYGW_IMAGE", defaultVersityGWImage), module: "github.com/versity/versitygw",
 			port: "7070/tcp", secret: secret, stop: syscall.SIGTERM,
-			env: []string{"ROOT_ACCESS_KEY=" + accessKey, "ROOT_SECRET_KEY=" + secret},
+			env: []string{"ROOT_ACCESS_KEY=" + accessKey, "ROOT_SECRET_KEY=" + secret, "VGW_VIRTUAL_DOMAIN=" + domain},
 			// The sidecar keeps metadata in files: not every file system
 			// has extended attributes.
 			folders: []string{"data", "metadata"},
@@ -102,8 +103,13 @@ func (s *Stack) VersityGW(ctx context.Context) (S3, error) {
 	})
 }
 
-// accessKey is the root user's name on servers started here.
-const accessKey = "devstack"
+const (
+	// accessKey is the root user's name on servers started here.
+	accessKey = "devstack"
+
+	// domain is theirs too. No DNS knows it (RFC 6761).
+	domain = "s3.test"
+)
 
 // s3Server is an S3 server that can be started in a container or as a process.
 type s3Server struct {
@@ -118,7 +124,7 @@ type s3Server struct {
 }
 
 func (v s3Server) at(addr string) S3 {
-	return S3{Name: v.name, Endpoint: "http://" + addr, Region: defaultRegion, AccessKey: accessKey, SecretKey: v.secret, PathStyle: true}
+	return S3{Name: v.name, Endpoint: "http://" + addr, Region: defaultRegion, AccessKey: accessKey, SecretKey: v.secret, PathStyle: true, Domain: domain}
 }
 
 func (s *Stack) s3Ways(server s3Server) []way[S3] {
