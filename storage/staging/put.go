@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/molecule-ai/pendinguploads/blob"
 	"github.com/molecule-ai/pendinguploads/metadata"
@@ -61,7 +62,7 @@ func (s *Store) commit(ctx context.Context, ws storage.WorkspaceID, files []meta
 	insert := ctx
 	if !s.within {
 		var cancel context.CancelFunc
-		insert, cancel = context.WithTimeout(apart, commitTime)
+		insert, cancel = context.WithTimeout(apart, insertTime(files))
 		defer cancel()
 	}
 	records, err := s.rows.Insert(insert, ws, files)
@@ -78,6 +79,20 @@ func (s *Store) commit(ctx context.Context, ws storage.WorkspaceID, files []meta
 		s.Attach(&records[i])
 	}
 	return records, nil
+}
+
+// insertTime is commitTime, and longer for inline content alone: a slow database
+// gets a second a MiB. No orphan sweep waits for that, as it does for objects whose
+// rows are on their way.
+func insertTime(files []metadata.NewUpload) time.Duration {
+	var inline int64
+	for _, f := range files {
+		if f.ObjectKey != "" {
+			return commitTime
+		}
+		inline += f.Size
+	}
+	return commitTime + time.Duration(inline/storage.MiB)*time.Second
 }
 
 // lookUp finds out what became of a commit whose answer was lost.

@@ -95,6 +95,58 @@ func TestACommitThatTookAllItsTimeIsLookedFor(t *testing.T) {
 	}
 }
 
+// timed notes how much time an insert has.
+type timed struct {
+	*metadata.Uploads
+	has time.Duration
+}
+
+func (r *timed) Insert(ctx context.Context, ws storage.WorkspaceID, uploads []metadata.NewUpload) ([]storage.Record, error) {
+	ends, _ := ctx.Deadline()
+	r.has = time.Until(ends)
+	return r.Uploads.Insert(ctx, ws, uploads)
+}
+
+// A slow database has a second for each MiB of inline content. Rows that cite
+// objects have 15 s, which orphan sweeps count on.
+func TestAnInsertHasTimeForItsContent(t *testing.T) {
+	t.Parallel()
+	rows := &timed{Uploads: newRows(t)}
+	pool, err := blob.NewPool(blob.PoolConfig{BudgetBytes: 512 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(inlineMax int64) *staging.Store {
+		s, err := staging.New(staging.Config{
+			Rows: rows, Objects: memblob.New(), Budget: pool, InlineMaxBytes: inlineMax, KeyPrefix: prefix, Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	for name, c := range map[string]struct {
+		inlineMax   int64
+		sizes       []int
+		most, least time.Duration
+	}{
+		"small":            {storage.MiB, []int{10}, 15 * time.Second, 10 * time.Second},
+		"large":            {20 * storage.MiB, []int{20 * storage.MiB, 10 * storage.MiB}, 45 * time.Second, 40 * time.Second},
+		"beside an object": {storage.MiB, []int{storage.MiB, storage.MiB, 2 * storage.MiB}, 15 * time.Second, 10 * time.Second},
+	} {
+		var uploads []storage.Upload
+		for _, size := range c.sizes {
+			uploads = append(uploads, storage.Upload{Filename: "a", Body: bytes.NewReader(make([]byte, size))})
+		}
+		if _, err := open(c.inlineMax).PutBatch(t.Context(), workspace(t), storage.Batch{Uploads: storage.Files(uploads...)}); err != nil {
+			t.Fatal(name, err)
+		}
+		if rows.has > c.most || rows.has < c.least {
+			t.Errorf("%s: %v, want %v to %v", name, rows.has, c.least, c.most)
+		}
+	}
+}
+
 func TestObjectsOfAnUncertainCommitAreLeftToTheOrphanSweep(t *testing.T) {
 	t.Parallel()
 	objects := memblob.New()
