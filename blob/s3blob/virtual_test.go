@@ -24,12 +24,12 @@ func TestVirtualHostStyle(t *testing.T) {
 	own := newAuthority(t)
 	for name, start := range servers {
 		for scheme, transport := range map[string]*http.Transport{"http": {}, "https": own.client(t).Transport.(*http.Transport)} {
+			server := start(t)
+			if server.Domain == "" {
+				continue // S3_ENDPOINT names the server, and nobody has said its domain
+			}
 			t.Run(name+"/"+scheme, func(t *testing.T) {
 				t.Parallel()
-				server := start(t)
-				if server.Domain == "" {
-					t.Skip("the server that S3_ENDPOINT names has no domain here")
-				}
 				if scheme == "https" {
 					server.Endpoint = tlsFront(t, server, own, server.Domain, "*."+server.Domain).URL
 				}
