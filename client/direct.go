@@ -16,7 +16,8 @@ import (
 
 // ErrDirectUnavailable is the error of a direct upload that is not possible from
 // here: the service has none, the object store cannot be reached, refuses, or
-// fails for longer than the client has patience. Nothing was staged, so Upload may
+// fails for longer than the client has patience, or sending took longer than the
+// reservation lives. Nothing was staged, so Upload may
 // be tried instead.
 var ErrDirectUnavailable = errors.New("no direct upload from here")
 
@@ -126,8 +127,10 @@ func lacksDirect(err error) bool {
 func (c *Client) commitDirect(ctx context.Context, reserved wire.DirectReply) ([]wire.UploadedFile, error) {
 	in := wire.DirectCommit{CommitToken: reserved.CommitToken}
 	var reply wire.UploadReply
+	attempts := 0
 	err := c.retry(ctx, "commit", Temporary, func() error {
 		reply = wire.UploadReply{}
+		attempts++
 		return c.call(ctx, commitAnswer, http.MethodPost, c.workspacePath("/chat/uploads/direct/commit"), nil, in, &reply)
 	})
 	var refusal *Error
@@ -138,6 +141,10 @@ func (c *Client) commitDirect(ctx context.Context, reserved wire.DirectReply) ([
 			reply.Files = append(reply.Files, f.UploadedFile)
 		}
 	}
+	if attempts == 1 && cannotCommit(err) {
+		// What an earlier attempt came to nobody would know.
+		return nil, fmt.Errorf("%w: %w", ErrDirectUnavailable, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +152,21 @@ func (c *Client) commitDirect(ctx context.Context, reserved wire.DirectReply) ([
 		return nil, fmt.Errorf("the answer lists %d", len(reply.Files))
 	}
 	return reply.Files, nil
+}
+
+// cannotCommit reports whether the service says that the reservation has come to
+// nothing: the transfer took too long, the workspace has turned to push mode, or
+// another replica, with other keys, made it.
+func cannotCommit(err error) bool {
+	var refusal *Error
+	if !errors.As(err, &refusal) {
+		return false
+	}
+	switch refusal.Code {
+	case wire.CodeDirectExpired, wire.CodeDirectToken, wire.CodeDirectUnavailable:
+		return true
+	}
+	return false
 }
 
 // contextReader ends with its context.

@@ -3,6 +3,8 @@ package client_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -316,6 +318,39 @@ func TestDirectUploadThatWasTakenAlreadyIsDone(t *testing.T) {
 	want := []wire.UploadedFile{{URI: "platform-pending:x/a", Name: "a", Size: 5}}
 	if diff := cmp.Diff(want, staged); diff != "" || err != nil {
 		t.Errorf("%v, %s", err, diff)
+	}
+}
+
+// A reservation that has come to nothing leaves the service's ordinary route. After
+// an attempt that may have committed nobody knows what is staged.
+func TestDirectCommitThatComesToNothing(t *testing.T) {
+	t.Parallel()
+	for code, status := range map[string]int{
+		"direct_expired": http.StatusGone, "direct_token_invalid": http.StatusBadRequest, "direct_unavailable": http.StatusUnprocessableEntity,
+	} {
+		for _, before := range []int{0, 1} {
+			t.Run(fmt.Sprintf("%s after %d", code, before), func(t *testing.T) {
+				t.Parallel()
+				var attempts atomic.Int32
+				c := standIn{
+					put: func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) },
+					commit: func(w http.ResponseWriter, _ *http.Request) {
+						if int(attempts.Add(1)) <= before {
+							w.WriteHeader(http.StatusInternalServerError)
+							_, _ = io.WriteString(w, `{"error":"could not stage files"}`)
+							return
+						}
+						w.WriteHeader(status)
+						_, _ = io.WriteString(w, `{"error":"no","code":"`+code+`"}`)
+					},
+				}.client(t)
+				_, err := c.UploadDirect(t.Context(), []client.File{file("a", "", content(5))}, client.DirectOptions{})
+				var refusal *client.Error
+				if !errors.As(err, &refusal) || refusal.Code != code || errors.Is(err, client.ErrDirectUnavailable) != (before == 0) {
+					t.Errorf("%v", err)
+				}
+			})
+		}
 	}
 }
 

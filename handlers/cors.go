@@ -9,6 +9,9 @@ import (
 const (
 	corsMethods = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 	corsHeaders = "Origin, Content-Type, Authorization, X-Workspace-ID, X-Molecule-Org-Id, X-Molecule-Org-Slug, X-Confirm-Name"
+
+	// corsExposed is what pages may read of a reply beside what every page may.
+	corsExposed = "Accept-Ranges, Content-Disposition, Content-Range, ETag, Repr-Digest, Retry-After"
 )
 
 // cors lets pages of the configured origins call the API with credentials. A
@@ -37,6 +40,7 @@ func (s *Server) cors(next http.Handler) http.Handler {
 				w.WriteHeader(http.StatusNoContent)
 				return
 			}
+			h.Set("Access-Control-Expose-Headers", corsExposed)
 		case ok && isOwnOrigin(origin, r.Host):
 		default:
 			w.WriteHeader(http.StatusForbidden)

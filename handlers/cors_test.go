@@ -47,6 +47,13 @@ func TestCORS(t *testing.T) {
 			if credentials := got.header.Get("Access-Control-Allow-Credentials"); (credentials == "true") != (tc.allowed != "") {
 				t.Errorf("Allow-Credentials is %q", credentials)
 			}
+			exposed := ""
+			if tc.allowed != "" && tc.method != "OPTIONS" {
+				exposed = "Accept-Ranges, Content-Disposition, Content-Range, ETag, Repr-Digest, Retry-After"
+			}
+			if got.header.Get("Access-Control-Expose-Headers") != exposed {
+				t.Errorf("Expose-Headers is %q", got.header.Get("Access-Control-Expose-Headers"))
+			}
 			if (tc.status == 403 || tc.status == 204) && got.body != "" {
 				t.Errorf("body %q, want none", got.body)
 			}

@@ -114,7 +114,7 @@ func (s *Server) contentURL(w http.ResponseWriter, r *http.Request, ws storage.W
 }
 
 // redirectContent sends the caller to the object store, or proxies where it has no
-// URL that a redirect could carry. Range and preconditions are the store's to
+// URL that a redirect could carry, or the row is about to end. Range and preconditions are the store's to
 // answer: of a reply that is no 2xx they are ignored (RFC 9110, 13.2.1).
 func (s *Server) redirectContent(w http.ResponseWriter, r *http.Request, ws storage.WorkspaceID, f storage.FileID) error {
 	// Whether there will be a redirect shows when the URL is there, so the row is
@@ -122,7 +122,7 @@ func (s *Server) redirectContent(w http.ResponseWriter, r *http.Request, ws stor
 	out, err := s.signContent(r, ws, f, false)
 	signed := out.url
 	switch {
-	case errors.Is(err, storage.ErrNoURL) || err == nil && (len(signed.Header) > 0 || s.bearerFollows(r, signed.URL)):
+	case errors.Is(err, storage.ErrNoURL), errors.Is(err, storage.ErrNotFound), err == nil && (len(signed.Header) > 0 || s.bearerFollows(r, signed.URL)):
 		return s.proxyContent(w, r, ws, f, byProxy)
 	case err != nil:
 		return s.fetchFailed(r, ws, f, err)

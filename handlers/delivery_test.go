@@ -218,6 +218,52 @@ func TestInlineContentIsNeverRedirected(t *testing.T) {
 	}
 }
 
+// What no redirect can carry is proxied: a URL that needs headers, and a row in its
+// last second.
+func TestWhatCannotBeRedirectedIsProxied(t *testing.T) {
+	t.Parallel()
+	var below setup
+	record(t, &below, "")
+	store := &faulty{}
+	w := newServerWith(t, below, redirecting(true), func(cfg *handlers.Config) {
+		store.Storage = cfg.Storage
+		cfg.Storage = store
+	})
+	ws, token := w.workspace("poll")
+	f := w.mustUpload(ws, token, part{name: "a", content: "hello"})[0]
+	for name, tc := range map[string]struct {
+		header http.Header
+		err    error
+		status int
+	}{
+		"a plain URL":            {nil, nil, http.StatusFound},
+		"a URL that has headers": {http.Header{"X-Amz-Request-Payer": {"requester"}}, nil, http.StatusOK},
+		"no URL":                 {nil, storage.ErrNoURL, http.StatusOK},
+		"the last second":        {nil, storage.ErrNotFound, http.StatusOK},
+	} {
+		store.get = func(ctx context.Context, ws storage.WorkspaceID, f storage.FileID) (storage.Record, error) {
+			rec, err := store.Storage.Get(ctx, ws, f)
+			sign := rec.Content.Signer
+			rec.Content.Signer = func(ctx context.Context, o storage.URLOptions) (storage.SignedURL, error) {
+				signed, err := sign(ctx, o)
+				signed.Header = tc.header
+				if err == nil {
+					err = tc.err
+				}
+				return signed, err
+			}
+			return rec, err
+		}
+		got := w.do("GET", f.path("content"), token, nil)
+		if got.status != tc.status || (got.status == http.StatusOK) != (got.body == "hello") {
+			t.Errorf("%s: %d %q", name, got.status, got.body)
+		}
+	}
+	store.get = nil
+	w.exec(`UPDATE pending_uploads SET expires_at = now()`)
+	w.do("GET", f.path("content"), token, nil).want(t, 404, "pending upload not found, expired, or already acked")
+}
+
 // A URL ends with its row, whoever signs it, and there is none of a row that is
 // about to end.
 func TestURLEndsWithTheRow(t *testing.T) {

@@ -17,7 +17,10 @@ import (
 // route, and again with the same when it is repeated.
 func (s *Server) commitDirect(w http.ResponseWriter, r *http.Request) error {
 	id, err := s.directReceiver(r)
-	if err != nil {
+	var refusal *failure // of files that were not committed yet
+	if errors.Is(err, errNoDirect) {
+		refusal = errNoDirect
+	} else if err != nil {
 		return err
 	}
 	var body wire.DirectCommit
@@ -25,23 +28,21 @@ func (s *Server) commitDirect(w http.ResponseWriter, r *http.Request) error {
 		return badBody(err, errInvalidBody)
 	}
 	reserved, err := openCommitToken(s.keys, body.CommitToken, id)
-	if err != nil {
+	switch {
+	case err != nil && refusal != nil:
+		return refusal.because(err)
+	case err != nil:
 		return err
+	case refusal == nil && reserved.expired(time.Now()):
+		refusal = errDirectExpired
 	}
-	if reserved.expired(time.Now()) {
+	if refusal != nil {
 		// Whoever lost the answer to a commit in time may ask for it again.
-		records, err := s.statReserved(r.Context(), reserved)
-		switch {
-		case errors.Is(err, storage.ErrNotFound):
-			return s.unlessCommitted(r.Context(), reserved, errDirectExpired.because(err))
-		case err != nil:
-			return errStage.because(err)
-		}
-		return s.writeJSON(w, r, http.StatusOK, uploadReply(records))
+		return s.answerCommitted(w, r, reserved, refusal)
 	}
 	records, err := s.cfg.Direct.CommitDirect(r.Context(), id, reserved.files())
 	if err != nil {
-		return s.commitRefused(r, reserved, err)
+		return s.commitRefused(w, r, reserved, err)
 	}
 	for _, rec := range records {
 		s.log.LogAttrs(r.Context(), slog.LevelInfo, "upload staged", append(recordAttrs(rec), slog.Bool("direct", true))...)
@@ -49,9 +50,25 @@ func (s *Server) commitDirect(w http.ResponseWriter, r *http.Request) error {
 	return s.writeJSON(w, r, http.StatusOK, uploadReply(records))
 }
 
+// answerCommitted answers a commit that has been made before, and refuses one that
+// has not.
+func (s *Server) answerCommitted(w http.ResponseWriter, r *http.Request, reserved reservation, refusal *failure) error {
+	records, err := s.statReserved(r.Context(), reserved)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return s.unlessCommitted(r.Context(), reserved, refusal)
+	case err != nil:
+		return errStage.because(err)
+	}
+	return s.writeJSON(w, r, http.StatusOK, uploadReply(records))
+}
+
 // statReserved are the records of files that were committed. storage.ErrNotFound
 // where one of them is not there (any more).
 func (s *Server) statReserved(ctx context.Context, reserved reservation) ([]storage.Record, error) {
+	if s.cfg.Storage == nil {
+		return nil, storage.ErrNotFound
+	}
 	records := make([]storage.Record, len(reserved.Files))
 	for i, f := range reserved.Files {
 		var err error
@@ -62,8 +79,8 @@ func (s *Server) statReserved(ctx context.Context, reserved reservation) ([]stor
 	return records, nil
 }
 
-// commitRefused is the reply to a commit that staged nothing.
-func (s *Server) commitRefused(r *http.Request, reserved reservation, err error) error {
+// commitRefused is the reply to a commit that staged nothing itself.
+func (s *Server) commitRefused(w http.ResponseWriter, r *http.Request, reserved reservation, err error) error {
 	var file *storage.FileError
 	named := func(f *failure) *failure {
 		if errors.As(err, &file) && file.Index < len(reserved.Files) {
@@ -83,7 +100,7 @@ func (s *Server) commitRefused(r *http.Request, reserved reservation, err error)
 	case errors.Is(err, storage.ErrReservationExpired):
 		return s.unlessCommitted(r.Context(), reserved, errDirectExpired.because(err))
 	case errors.Is(err, storage.ErrNoDirect):
-		return errNoDirect.because(err)
+		return s.answerCommitted(w, r, reserved, errNoDirect.because(err))
 	case errors.Is(err, storage.ErrQuota):
 		return s.overQuota(r, reserved.Workspace, err)
 	case errors.Is(err, storage.ErrWorkspaceNotFound):

@@ -125,6 +125,20 @@ func TestDirectCommitRepeatedAfterItsEndIsToldWhatBecameOfIt(t *testing.T) {
 	w.exec(`UPDATE pending_uploads SET expires_at = now()`)
 	again(r).want(t, 410, gone)
 
+	// The workspace has turned to push mode, or no direct uploads are taken any more.
+	r, mode := staged("f.txt"), func(m string) { w.exec(`UPDATE workspaces SET delivery_mode = $1`, m) }
+	first, turned := w.postJSON(directPath(ws)+"/commit", token, r.commit()), w.reserve(ws, token, asked("g.txt", "hello"))
+	w.write(turned.Files[0], "hello")
+	mode("push")
+	if got := w.postJSON(directPath(ws)+"/commit", token, r.commit()); got.status != http.StatusOK || got.body != first.body {
+		t.Errorf("in push mode: %d %s, want %s", got.status, got.body, first.body)
+	}
+	w.postJSON(directPath(ws)+"/commit", token, turned.commit()).want(t, 422, "direct upload is not available here: use POST /workspaces/{id}/chat/uploads")
+	w.do("POST", r.Files[0].path("ack"), token, nil)
+	sweep()
+	w.postJSON(directPath(ws)+"/commit", token, r.commit()).want(t, 410, gone)
+	mode("poll")
+
 	never := w.reserve(ws, token, asked("d.txt", "hello"))
 	again(never).want(t, 410, expired)
 	w.write(never.Files[0], "hello")

@@ -109,9 +109,9 @@ var (
 	errDirectName      = fail(http.StatusBadRequest, "file name is required")
 	errDirectDigest    = fail(http.StatusBadRequest, "sha256 must be 64 hex digits or the base64 of 32 bytes")
 	errDirectParts     = fail(http.StatusBadRequest, "part_sha256 must be the SHA-256 of each part of part_size bytes, 5242880 or more")
-	errDirectToken     = fail(http.StatusBadRequest, "invalid commit_token")
+	errDirectToken     = fail(http.StatusBadRequest, "invalid commit_token").with("code", wire.CodeDirectToken)
 	errDirectForeign   = fail(http.StatusForbidden, "commit_token belongs to another workspace")
-	errDirectExpired   = fail(http.StatusGone, "commit_token has expired: start the upload again")
+	errDirectExpired   = fail(http.StatusGone, "commit_token has expired: start the upload again").with("code", wire.CodeDirectExpired)
 	errDirectCommitted = fail(http.StatusGone, "files were committed before, and some are acked or expired and gone").
 				with("code", wire.CodeDirectCommitted)
 	errNotUploaded = fail(http.StatusConflict, "file not uploaded")

@@ -4,8 +4,11 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -23,6 +26,7 @@ func TestUploadDirectSendsToTheObjectStoreOrSaysWhyNot(t *testing.T) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}))
 	t.Cleanup(dead.Close)
+	slow := slowStore(t, s.s3.Endpoint)
 	const through = "sending through the service: "
 	var want []string
 	for name, c := range map[string]struct {
@@ -33,11 +37,12 @@ func TestUploadDirectSendsToTheObjectStoreOrSaysWhyNot(t *testing.T) {
 		"possible":        {"S3_PUBLIC_ENDPOINT=" + s.s3.Endpoint, true, ""},
 		"not reachable":   {"S3_PUBLIC_ENDPOINT=http://127.0.0.1:1", false, "the object store cannot be reached"},
 		"dead":            {"S3_PUBLIC_ENDPOINT=" + dead.URL, false, "the object store answers with status 503"},
+		"too slow":        {"S3_PUBLIC_ENDPOINT=" + slow + ",DIRECT_TTL=2s", false, "commit_token has expired"},
 		"not offered":     {"DIRECT_TTL=0", false, "direct upload is not available here"},
 		"no object store": {"S3_BUCKET=", false, "direct upload is not available here"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := serve(t, append(s.env, c.env))
+			p := serve(t, append(s.env, strings.Split(c.env, ",")...))
 			env := s.user(t, p)
 			stdout, stderr, code := piped(t, env, long, "upload", "--direct", "--patience=500ms", a, "-", b)
 			if code != 0 || len(lines(stdout)) != 3 {
@@ -66,6 +71,42 @@ func TestUploadDirectSendsToTheObjectStoreOrSaysWhyNot(t *testing.T) {
 		t.Errorf("the feed: %s", diff)
 	}
 	p.stop(t)
+}
+
+// slowStore is an object store that answers when the reservation has ended.
+func slowStore(t *testing.T, endpoint string) string {
+	t.Helper()
+	target, err := url.Parse(endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{}
+	server := &httputil.ReverseProxy{
+		Transport: transport,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(target)
+			r.Out.Host = r.In.Host // is signed
+		},
+		ModifyResponse: func(r *http.Response) error {
+			query := r.Request.URL.Query()
+			signed, err := time.Parse("20060102T150405Z", query.Get("X-Amz-Date"))
+			if err != nil {
+				return err
+			}
+			life, err := time.ParseDuration(query.Get("X-Amz-Expires") + "s")
+			if err != nil {
+				return err
+			}
+			<-time.After(time.Until(signed.Add(life + time.Second)))
+			return nil
+		},
+	}
+	front := httptest.NewServer(server)
+	t.Cleanup(func() {
+		front.Close()
+		transport.CloseIdleConnections()
+	})
+	return front.URL
 }
 
 // The answer to the commit is lost for good. An invocation's key is no help then,

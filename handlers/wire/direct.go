@@ -63,6 +63,10 @@ type DirectCommit struct {
 const (
 	// CodeDirectUnavailable: the ordinary route is the way.
 	CodeDirectUnavailable = "direct_unavailable"
+	// CodeDirectExpired: nothing was staged, and nothing will be by this reservation.
+	CodeDirectExpired = "direct_expired"
+	// CodeDirectToken: this replica does not know the commit token.
+	CodeDirectToken = "direct_token_invalid"
 	// CodeDirectCommitted: a commit before this one has done it, and files are
 	// acked and gone since.
 	CodeDirectCommitted = "direct_committed"
