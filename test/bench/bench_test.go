@@ -70,6 +70,33 @@ func BenchmarkServeMemory(b *testing.B) {
 	b.ReportMetric(float64(s.peakRSS(b))/1e6, "peak-RSS-MB")
 }
 
+// BenchmarkServeMemoryFetch reports the peak resident memory of the service while a
+// file of 25 MiB is fetched through it by that many readers at the same time.
+func BenchmarkServeMemoryFetch(b *testing.B) {
+	const size = 25 << 20
+	for _, readers := range []int{1, 16, 64, 200} {
+		b.Run(fmt.Sprint(readers), func(b *testing.B) {
+			s := start(b)
+			web := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: readers}}
+			defer web.CloseIdleConnections()
+			body, contentType := form(b, noise(b, size))
+			id, err := s.upload(b, web, body, contentType)
+			if err != nil {
+				b.Fatal(err)
+			}
+			s.forgetPeak(b)
+			b.SetBytes(int64(readers) * size)
+			for b.Loop() {
+				if _, err := withWorkers(readers, int64(readers), func(int64) error { return s.fetch(b.Context(), web, id, size) }); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(s.peakRSS(b))/1e6, "peak-RSS-MB")
+			s.clear(b)
+		})
+	}
+}
+
 // inTurns is alternate, after which all objects are removed.
 func inTurns(b *testing.B, s *service, size int, ours, bare func(i int64) error) {
 	b.Helper()
@@ -116,11 +143,16 @@ func alternate(b *testing.B, size int, ours, bare func(i int64) error) {
 
 // together runs n calls, concurrency of them at a time.
 func together(n int64, f func(i int64) error) (time.Duration, error) {
+	return withWorkers(concurrency, n, f)
+}
+
+// withWorkers runs n calls, that many of them at a time.
+func withWorkers(workers int, n int64, f func(i int64) error) (time.Duration, error) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	errs := make(chan error, concurrency)
+	errs := make(chan error, workers)
 	start := time.Now()
-	for range concurrency {
+	for range workers {
 		wg.Go(func() {
 			for i := next.Add(1); i <= n; i = next.Add(1) {
 				if err := f(i); err != nil {

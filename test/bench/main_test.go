@@ -86,6 +86,14 @@ func (s *service) clear(b *testing.B) {
 	}
 }
 
+// forgetPeak has peakRSS count from now on (proc(5), clear_refs).
+func (s *service) forgetPeak(b *testing.B) {
+	b.Helper()
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.pid), []byte("5"), 0o200); err != nil {
+		b.Fatal(err)
+	}
+}
+
 // peakRSS is the most memory the service has held, in bytes (VmHWM of
 // /proc/PID/status).
 func (s *service) peakRSS(b *testing.B) int64 {
