@@ -123,22 +123,61 @@ type ObjectMove struct {
 	SHA256 storage.Digest
 }
 
+// Flip is what became of an ObjectMove.
+type Flip int
+
+const (
+	// FlipLeft: Get does not serve the upload any more, or not from its row, or the
+	// row has another SHA-256.
+	FlipLeft Flip = iota
+
+	// FlipMoved: it cites the object.
+	FlipMoved
+
+	// FlipBusy: another transaction has the row, and nothing was done.
+	FlipBusy
+)
+
+// moveToObjectsSQL finds each row by its key, in a subquery that is not pulled up,
+// whatever the planner knows of the table. What is served by the statement's
+// snapshot and was not flipped is locked, or was when it was its turn.
 const moveToObjectsSQL = `
-UPDATE pending_uploads
-SET object_key = move.key, sha256 = move.digest, content = NULL
-FROM unnest(@workspaces::uuid[], @files::uuid[], @keys::text[], @digests::bytea[]) AS move(workspace, file, key, digest)
-WHERE workspace_id = move.workspace AND file_id = move.file AND content IS NOT NULL
-  AND (sha256 IS NULL OR sha256 = move.digest) AND ` + servedSQL + `
-RETURNING workspace_id, file_id`
+WITH move AS MATERIALIZED (
+    SELECT workspace, file, key, digest::bytea AS digest
+    FROM unnest(@workspaces::text[]::uuid[], @files::text[]::uuid[], @keys::text[], @digests::text[]) AS given (workspace, file, key, digest)
+), free AS MATERIALIZED (
+    SELECT move.*
+    FROM move CROSS JOIN LATERAL (
+        SELECT FROM pending_uploads
+        WHERE workspace_id = move.workspace AND file_id = move.file AND ` + flippableSQL + `
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) AS locked
+), flipped AS (
+    UPDATE pending_uploads
+    SET object_key = free.key, sha256 = free.digest, content = NULL
+    FROM free
+    WHERE workspace_id = free.workspace AND file_id = free.file
+    RETURNING workspace_id, file_id
+)
+SELECT move.workspace, move.file, flipped.file_id IS NOT NULL
+FROM move CROSS JOIN LATERAL (
+    SELECT FROM pending_uploads
+    WHERE workspace_id = move.workspace AND file_id = move.file AND ` + flippableSQL + `
+    OFFSET 0
+) AS served
+LEFT JOIN flipped ON flipped.workspace_id = move.workspace AND flipped.file_id = move.file`
+
+const flippableSQL = `content IS NOT NULL AND (sha256 IS NULL OR sha256 = move.digest) AND ` + servedSQL
 
 // MoveToObjects has uploads cite their objects and drops their inline content, in
-// one statement, where Get serves an upload still and from its row. It returns those
-// of which that was true. After an error all may have moved, or none.
-func (u *Uploads) MoveToObjects(ctx context.Context, moves ...ObjectMove) (map[UploadID]bool, error) {
-	workspaces, files := make([]uuid.UUID, len(moves)), make([]uuid.UUID, len(moves))
-	keys, digests := make([]string, len(moves)), make([][]byte, len(moves))
+// one statement, where Get serves an upload still and from its row. It waits for no
+// other transaction, so one whose row is locked keeps nobody from the others. What
+// the result does not name is FlipLeft. After an error all may have moved, or none.
+func (u *Uploads) MoveToObjects(ctx context.Context, moves ...ObjectMove) (map[UploadID]Flip, error) {
+	workspaces, files := make([]string, len(moves)), make([]string, len(moves))
+	keys, digests := make([]string, len(moves)), make([]string, len(moves))
 	for i, m := range moves {
-		workspaces[i], files[i], keys[i], digests[i] = uuid.UUID(m.Workspace), uuid.UUID(m.File), m.Key, m.SHA256[:]
+		workspaces[i], files[i], keys[i], digests[i] = m.Workspace.String(), m.File.String(), m.Key, `\x`+m.SHA256.String()
 	}
 	rows, err := u.db.Query(ctx, moveToObjectsSQL, pgx.NamedArgs{
 		"workspaces": workspaces, "files": files, "keys": keys, "digests": digests, "acked": u.readAfterAck,
@@ -146,15 +185,20 @@ func (u *Uploads) MoveToObjects(ctx context.Context, moves ...ObjectMove) (map[U
 	if err != nil {
 		return nil, fmt.Errorf("move %d uploads to objects: %w", len(moves), err)
 	}
-	moved := make(map[UploadID]bool, len(moves))
+	flips := make(map[UploadID]Flip, len(moves))
 	var ws, file uuid.UUID
-	if _, err := pgx.ForEachRow(rows, []any{&ws, &file}, func() error {
-		moved[UploadID{Workspace: storage.WorkspaceID(ws), File: storage.FileID(file)}] = true
+	var moved bool
+	if _, err := pgx.ForEachRow(rows, []any{&ws, &file, &moved}, func() error {
+		flip := FlipBusy
+		if moved {
+			flip = FlipMoved
+		}
+		flips[UploadID{Workspace: storage.WorkspaceID(ws), File: storage.FileID(file)}] = flip
 		return nil
 	}); err != nil {
 		return nil, fmt.Errorf("move %d uploads to objects: %w", len(moves), err)
 	}
-	return moved, nil
+	return flips, nil
 }
 
 const moveToRowSQL = `

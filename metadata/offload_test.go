@@ -106,8 +106,8 @@ func TestAMoveFlipsOnlyWhatIsServedFromWhereItWas(t *testing.T) {
 }
 
 func moveToObject(t *testing.T, uploads *metadata.Uploads, id metadata.UploadID, key string) (bool, error) {
-	moved, err := uploads.MoveToObjects(t.Context(), metadata.ObjectMove{UploadID: id, Key: key, SHA256: movedDigest})
-	return moved[id], err
+	flips, err := uploads.MoveToObjects(t.Context(), metadata.ObjectMove{UploadID: id, Key: key, SHA256: movedDigest})
+	return flips[id] == metadata.FlipMoved, err
 }
 
 // Each row has its own key and digest, and its own verdict.
@@ -115,21 +115,27 @@ func TestUploadsMoveTogether(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	var moves []metadata.ObjectMove
-	for i := range 6 {
+	for i := range 7 {
 		moves = append(moves, metadata.ObjectMove{UploadID: w.stageInline(t), Key: fmt.Sprint("k", i), SHA256: movedDigest})
 	}
-	acked, other, gone, foreign := &moves[1], &moves[2], &moves[3], &moves[4]
+	acked, other, gone, foreign, held := &moves[1], &moves[2], &moves[3], &moves[4], &moves[6]
 	if err := w.uploads.Ack(t.Context(), acked.Workspace, acked.File); err != nil {
 		t.Fatal(err)
 	}
 	other.SHA256 = storage.Digest{1}
 	w.exec(t, `DELETE FROM pending_uploads`+where, uuid.UUID(gone.File))
 	foreign.Workspace = storage.WorkspaceID(uuid.New())
+	tx := w.begin(t)
+	if err := w.uploads.Within(tx).MarkFetched(t.Context(), held.Workspace, held.File); err != nil {
+		t.Fatal(err)
+	}
 	moved, err := w.uploads.MoveToObjects(t.Context(), moves...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[metadata.UploadID]bool{moves[0].UploadID: true, moves[5].UploadID: true}, moved); diff != "" {
+	if diff := cmp.Diff(map[metadata.UploadID]metadata.Flip{
+		moves[0].UploadID: metadata.FlipMoved, moves[5].UploadID: metadata.FlipMoved, held.UploadID: metadata.FlipBusy,
+	}, moved); diff != "" {
 		t.Errorf("moved (-want +got):\n%s", diff)
 	}
 	for _, i := range []int{0, 5} {
@@ -137,7 +143,7 @@ func TestUploadsMoveTogether(t *testing.T) {
 			t.Errorf("%d cites %q, %v", i, key, err)
 		}
 	}
-	for _, m := range []*metadata.ObjectMove{acked, other} {
+	for _, m := range []*metadata.ObjectMove{acked, other, held} {
 		if key, _, err := w.uploads.Placement(t.Context(), m.UploadID); err != nil || key != "" {
 			t.Errorf("%v cites %q, %v", m.UploadID, key, err)
 		}
@@ -182,36 +188,31 @@ func TestMoveToRowWantsTheWholeContentOfThatObject(t *testing.T) {
 	}
 }
 
-// An ack that comes first is waited for, and then decides.
-func TestAFlipWaitsForAnAckThatRuns(t *testing.T) {
+// An ack that comes first is not waited for, and decides when it is over.
+func TestAFlipPassesOverAnAckThatRuns(t *testing.T) {
 	t.Parallel()
 	for name, commit := range map[string]bool{"that commits": true, "that rolls back": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			id := w.stageInline(t)
+			move := metadata.ObjectMove{UploadID: id, Key: "k", SHA256: movedDigest}
 			tx := w.begin(t)
 			if err := w.uploads.Within(tx).Ack(t.Context(), id.Workspace, id.File); err != nil {
 				t.Fatal(err)
 			}
-			flipped := make(chan bool, 1)
-			go func() {
-				moved, err := moveToObject(t, w.uploads, id, "k")
-				if err != nil {
-					t.Error(err)
-				}
-				flipped <- moved
-			}()
-			w.waitForLockWaiters(t, 1)
-			end := tx.Rollback
+			if flips, err := w.uploads.MoveToObjects(t.Context(), move); err != nil || flips[id] != metadata.FlipBusy {
+				t.Errorf("while it runs: %v, %v", flips, err)
+			}
+			end, want := tx.Rollback, metadata.FlipMoved
 			if commit {
-				end = tx.Commit
+				end, want = tx.Commit, metadata.FlipLeft
 			}
 			if err := end(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if moved := <-flipped; moved == commit {
-				t.Errorf("moved is %v after an ack %s", moved, name)
+			if flips, err := w.uploads.MoveToObjects(t.Context(), move); err != nil || flips[id] != want {
+				t.Errorf("afterwards: %v, %v", flips, err)
 			}
 		})
 	}

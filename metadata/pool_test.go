@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/molecule-ai/pendinguploads/internal/devstack"
 	"github.com/molecule-ai/pendinguploads/metadata"
+	"github.com/molecule-ai/pendinguploads/storage"
 )
 
 func TestOpenErrorsNeverShowThePassword(t *testing.T) {
@@ -155,6 +156,23 @@ func TestStatementsWorkWithoutPreparing(t *testing.T) {
 			}
 			if b, err := uploads.ReadInline(t.Context(), made.ID, inline.FileID, 1, 3); err != nil || string(b) != "ell" {
 				t.Errorf("inline: %q, %v", b, err)
+			}
+			scope := metadata.MoveScope{From: storage.PlacementInline, MaxBytes: 100}
+			if rows, _, err := uploads.CountMovable(t.Context(), scope); err != nil || rows != 1 {
+				t.Errorf("%d rows to move, %v", rows, err)
+			}
+			next, err := uploads.NextMovable(t.Context(), scope, metadata.UploadID{}, metadata.Take{Limit: 9, Content: 9})
+			if err != nil || len(next) != 1 || string(next[0].Content) != "hello" {
+				t.Fatalf("to move: %+v, %v", next, err)
+			}
+			id := next[0].UploadID
+			flips, err := uploads.MoveToObjects(t.Context(),
+				metadata.ObjectMove{UploadID: id, Key: "k", SHA256: inline.SHA256}, metadata.ObjectMove{Key: `odd {",} \\ NULL`})
+			if err != nil || flips[id] != metadata.FlipMoved {
+				t.Errorf("to objects: %v, %v", flips, err)
+			}
+			if moved, err := uploads.MoveToRow(t.Context(), id, "k", inline.SHA256, []byte("hello")); err != nil || !moved {
+				t.Errorf("to its row: %v, %v", moved, err)
 			}
 			if err := uploads.Ack(t.Context(), made.ID, object.FileID); err != nil {
 				t.Error(err)

@@ -23,8 +23,13 @@ type batch struct {
 	rows    []metadata.Movable // not taken yet
 	left    int                // not done yet
 	copies  []copied           // that wait for their flip
+	since   time.Time          // the first of them was made
 	release func()
 }
+
+// flipAfter is how long copies wait for others to be flipped with. Where rows come
+// slowly, under a limit say, a run is not to end with all of its work undone.
+const flipAfter = time.Second
 
 // take takes the next row of the pass, for which done must be called; the batch is
 // nil at the end.
@@ -45,15 +50,23 @@ func (m *Mover) take(ctx context.Context) (*batch, metadata.Movable, error) {
 	return b, u, nil
 }
 
-// keep has a copy wait for the end of its batch.
-func (m *Mover) keep(b *batch, c copied) {
+// keep has a copy wait for others of its batch, and returns those that have waited
+// for long enough.
+func (m *Mover) keep(b *batch, c copied) (due []copied) {
 	m.claiming.Lock()
 	defer m.claiming.Unlock()
+	if len(b.copies) == 0 {
+		b.since = time.Now()
+	}
 	b.copies = append(b.copies, c)
+	if time.Since(b.since) < flipAfter {
+		return nil
+	}
+	due, b.copies = b.copies, nil
+	return due
 }
 
-// done ends a batch with its last row: its small rows are flipped, and its claims
-// end.
+// done ends a batch with its last row: what waits is flipped, and its claims end.
 func (m *Mover) done(ctx context.Context, b *batch) error {
 	m.claiming.Lock()
 	b.left--
@@ -63,14 +76,17 @@ func (m *Mover) done(ctx context.Context, b *batch) error {
 		return nil
 	}
 	defer b.release()
-	return m.flipAll(ctx, b.copies)
+	return m.flip(ctx, b.copies...)
 }
 
-// abandon ends the claims of what a pass that failed did not take.
-func (m *Mover) abandon() {
-	if m.batch != nil && len(m.batch.rows) > 0 {
-		m.batch.release()
+// abandon ends the batch of which a pass that failed did not take all rows. What
+// was copied is flipped all the same.
+func (m *Mover) abandon(ctx context.Context) error {
+	if m.batch == nil || len(m.batch.rows) == 0 {
+		return nil
 	}
+	defer m.batch.release()
+	return m.flip(ctx, m.batch.copies...)
 }
 
 // claim claims the next batch. The transaction that holds the claims writes

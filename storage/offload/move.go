@@ -15,13 +15,11 @@ import (
 	"github.com/molecule-ai/pendinguploads/storage/staging"
 )
 
-// move does one row. Failures that may pass are tried again. A small row is only
-// copied, and waits among the copies of its batch for flipAll.
-func (m *Mover) move(ctx context.Context, b *batch, u metadata.Movable) (outcome, error) {
-	var done outcome
+// move does one row. Failures that may pass are tried again. Into objects a row is
+// only copied, and waits for flip.
+func (m *Mover) move(ctx context.Context, u metadata.Movable) (c copied, done outcome, err error) {
 	var asked bool // for a flip whose answer did not arrive
-	var c copied
-	err := m.retry(ctx, func() error {
+	err = m.retry(ctx, func() error {
 		var err error
 		switch m.cfg.Mode {
 		case ToRows:
@@ -33,18 +31,12 @@ func (m *Mover) move(ctx context.Context, b *batch, u metadata.Movable) (outcome
 		}
 		return err
 	})
-	switch {
-	case errors.Is(err, storage.ErrCorrupt):
+	if errors.Is(err, storage.ErrCorrupt) {
 		m.cfg.Logger.LogAttrs(ctx, slog.LevelError, "content is not what was staged",
 			slog.String("workspace_id", u.Workspace.String()), slog.String("file_id", u.File.String()), slog.Any("error", err))
-		return corrupt, m.retry(ctx, func() error { return m.cfg.Uploads.MarkCorrupt(ctx, u.Workspace, u.File) })
-	case err != nil || done != waits:
-		return done, err
-	case u.Content != nil:
-		m.keep(b, c)
-		return waits, nil
+		return c, corrupt, m.retry(ctx, func() error { return m.cfg.Uploads.MarkCorrupt(ctx, u.Workspace, u.File) })
 	}
-	return m.flip(ctx, c, false)
+	return c, done, err
 }
 
 // copied is a row whose content an object holds too.
@@ -76,50 +68,93 @@ func (m *Mover) copy(ctx context.Context, u metadata.Movable) (copied, outcome, 
 	return c, waits, m.check(ctx, c, body.parts.composite())
 }
 
-// flipAll flips small rows in one statement. When that fails each has its own: a
-// row that cannot be flipped does not keep the others. The error ends the run.
-func (m *Mover) flipAll(ctx context.Context, copies []copied) error {
+// flipping is a copy on its way into its row.
+type flipping struct {
+	copied
+	lost bool  // a statement whose answer did not arrive may have flipped it
+	err  error // the last one
+}
+
+// errBusy is a row that somebody else's transaction has locked.
+var errBusy = errors.New("its row is locked by another transaction")
+
+// flip has rows cite the copies of their content, in one statement. Those that it
+// does not get are tried again for as long as patience lasts: one that cannot be
+// flipped does not keep the others. It goes on for a moment when ctx ends, so that
+// finished copies are not thrown away. The error ends the run.
+func (m *Mover) flip(ctx context.Context, copies ...copied) error {
 	if len(copies) == 0 {
 		return nil
 	}
-	moves := make([]metadata.ObjectMove, len(copies))
+	open := make([]*flipping, len(copies))
 	for i, c := range copies {
-		moves[i] = c.ObjectMove
+		open[i] = &flipping{copied: c}
 	}
-	flipped, err := m.cfg.Uploads.MoveToObjects(ctx, moves...)
-	lost := err != nil
-	for _, c := range copies {
-		done := moved
-		if !flipped[c.UploadID] {
-			done, err = m.flip(ctx, c, lost)
-			if err != nil {
-				if err := m.fail(ctx, c.UploadID, err); err != nil {
-					return err
-				}
-				continue
-			}
+	lingering, cancel := linger.Context(ctx, releaseTime)
+	defer cancel()
+	err := m.retry(ctx, func() error {
+		open = m.flipRound(lingering, open)
+		if len(open) > 0 {
+			return open[len(open)-1].err
 		}
-		m.note(c.UploadID, c.size, done)
+		return nil
+	})
+	if err == nil {
+		return nil
 	}
-	return nil
+	if ctx.Err() != nil {
+		return fmt.Errorf("flip %d uploads: %w", len(open), err)
+	}
+	for _, f := range open {
+		m.fail(ctx, &m.flipsFailed, f.UploadID, f.err)
+	}
+	if len(open) < len(copies) {
+		m.count(func(*Result) { m.flipsFailed = 0 })
+	}
+	return m.hopeless(&m.flipsFailed)
 }
 
-// flip has a row cite the copy of its content. lost: a flip before this one may have
-// done that.
-func (m *Mover) flip(ctx context.Context, c copied, lost bool) (done outcome, err error) {
-	err = m.retry(ctx, func() error {
-		flipped, err := m.cfg.Uploads.MoveToObjects(ctx, c.ObjectMove)
-		if err != nil {
-			lost = true
-			return err
+// flipRound tries once: all in one statement, and where that fails each in one of
+// its own. It returns those that are not done.
+func (m *Mover) flipRound(ctx context.Context, open []*flipping) []*flipping {
+	failed, err := m.flipOnce(ctx, open...)
+	if err == nil || len(open) == 1 {
+		return failed
+	}
+	failed = nil
+	for _, f := range open {
+		again, _ := m.flipOnce(ctx, f) // the error is f's
+		failed = append(failed, again...)
+	}
+	return failed
+}
+
+// flipOnce is one statement. It returns those that are not done, and the
+// statement's error.
+func (m *Mover) flipOnce(ctx context.Context, open ...*flipping) (failed []*flipping, err error) {
+	moves := make([]metadata.ObjectMove, len(open))
+	for i, f := range open {
+		moves[i] = f.ObjectMove
+	}
+	flips, err := m.cfg.Uploads.MoveToObjects(ctx, moves...)
+	for _, f := range open {
+		done := moved
+		f.err = err
+		switch {
+		case err != nil:
+			f.lost = true
+		case flips[f.UploadID] == metadata.FlipBusy:
+			f.err = errBusy
+		case flips[f.UploadID] == metadata.FlipLeft:
+			done, f.err = m.wasMoved(ctx, f.copied, f.lost)
 		}
-		done = moved
-		if !flipped[c.UploadID] {
-			done, err = m.wasMoved(ctx, c, lost)
+		if f.err != nil {
+			failed = append(failed, f)
+			continue
 		}
-		return err
-	})
-	return done, err
+		m.note(f.UploadID, f.size, done)
+	}
+	return failed, err
 }
 
 // wasMoved is asked about a row that could not be flipped. It removes the copy

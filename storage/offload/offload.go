@@ -123,8 +123,11 @@ type Mover struct {
 	counting sync.Mutex // guards the rest
 	result   Result
 	skip     map[metadata.UploadID]bool // corrupt, or failed
-	inARow   int                        // rows that failed since one did not
 	failure  error                      // the last one
+
+	// Rows that failed since one did not, in what is done to each in turn, and in
+	// flips. Copies succeed while no flip does, and flips come in batches.
+	rowsFailed, flipsFailed int
 }
 
 // New returns a Mover. It does no I/O; the error names the field that is wrong.
@@ -200,12 +203,12 @@ func (m *Mover) Run(ctx context.Context) (Result, error) {
 	for {
 		before := m.count(func(r *Result) { r.Held = 0 })
 		m.cursor, m.batch, m.end = metadata.UploadID{}, nil, false
-		group, ctx := errgroup.WithContext(ctx)
+		group, working := errgroup.WithContext(ctx)
 		for range m.cfg.Workers {
-			group.Go(func() error { return m.work(ctx) })
+			group.Go(func() error { return m.work(working) })
 		}
 		err := group.Wait()
-		m.abandon()
+		err = errors.Join(err, m.abandon(working))
 		after := m.count(nil)
 		if err == nil && m.cfg.Mode != Verify && after.Rows != before.Rows {
 			continue
@@ -242,33 +245,44 @@ func (m *Mover) one(ctx context.Context, b *batch, u metadata.Movable) error {
 	if err := m.wait(ctx, u.Size); err != nil {
 		return err
 	}
-	o, err := m.move(ctx, b, u)
-	if err != nil {
-		return m.fail(ctx, u.UploadID, err)
+	c, o, err := m.move(ctx, u)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return fmt.Errorf("upload %v of workspace %v: %w", u.File, u.Workspace, err)
+	case err != nil:
+		m.fail(ctx, &m.rowsFailed, u.UploadID, err)
+		return m.hopeless(&m.rowsFailed)
+	case o != waits:
+		m.note(u.UploadID, u.Size, o)
+		return nil
 	}
-	m.note(u.UploadID, u.Size, o)
-	return nil
+	m.count(func(*Result) { m.rowsFailed = 0 })
+	if u.Content == nil {
+		return m.flip(ctx, c)
+	}
+	return m.flip(ctx, m.keep(b, c)...)
 }
 
 // fail leaves a row that cannot be moved to the next run, so that one row does not
-// keep all others. It returns the error that ends this one.
-func (m *Mover) fail(ctx context.Context, id metadata.UploadID, err error) error {
+// keep all others.
+func (m *Mover) fail(ctx context.Context, inARow *int, id metadata.UploadID, err error) {
 	err = fmt.Errorf("upload %v of workspace %v: %w", id.File, id.Workspace, err)
-	if ctx.Err() != nil {
-		return err
-	}
 	m.cfg.Logger.LogAttrs(ctx, slog.LevelError, "upload is not moved", slog.Any("error", err))
-	ends := false
 	m.count(func(r *Result) {
 		r.Failed++
 		m.skip[id], m.failure = true, err
-		m.inARow++
-		ends = m.inARow >= max(2, m.cfg.Workers)
+		*inARow++
 	})
-	if ends {
-		return err
-	}
-	return nil
+}
+
+// hopeless is the error that ends the run when too many rows failed in a row.
+func (m *Mover) hopeless(inARow *int) (err error) {
+	m.count(func(*Result) {
+		if *inARow >= max(2, m.cfg.Workers) {
+			err = m.failure
+		}
+	})
+	return err
 }
 
 // wait takes a row's turn under the rate limits, before anything is held for it.
@@ -291,15 +305,13 @@ const (
 	moved outcome = iota
 	left
 	corrupt
-	waits // for its flip, whose outcome is noted
+	waits // for its flip
 )
 
 func (m *Mover) note(id metadata.UploadID, size int64, o outcome) {
 	m.count(func(r *Result) {
-		m.inARow = 0
+		m.rowsFailed, m.flipsFailed = 0, 0
 		switch o {
-		case waits:
-			return
 		case moved:
 			r.Rows++
 			r.Bytes += size

@@ -383,33 +383,221 @@ func TestAFlipWhoseAnswerIsLost(t *testing.T) {
 	}
 }
 
-// A row that the database does not let flip does not keep those that were copied
-// with it.
-func TestARowThatCannotBeFlipped(t *testing.T) {
+// Rows that the database does not let flip do not keep those that were copied with
+// them, in whatever place of the batch; a database that lets none flip ends the run.
+func TestRowsThatCannotBeFlipped(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ size, bad, batch, failed int }{
+		"one":              {5000, 1, 16, 1},
+		"as many as work":  {5000, 4, 16, 4},
+		"all":              {5000, 20, 16, 16},
+		"all, in ones":     {5000, 20, 1, 4},
+		"all, and are big": {storage.MiB / 2, 20, 16, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, devstack.MinIO)
+			w.exec(t, `CREATE TABLE refused (id uuid)`)
+			for i := range 20 {
+				id := w.put(t, noise(c.size))
+				if i%2 == 0 && i/2 < c.bad || c.bad == 20 {
+					w.exec(t, `INSERT INTO refused VALUES ($1)`, uuid.UUID(id))
+				}
+			}
+			w.exec(t, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+				'BEGIN IF EXISTS (SELECT FROM refused WHERE id = NEW.file_id) THEN RAISE EXCEPTION ''not this one''; END IF; RETURN NEW; END'`)
+			w.exec(t, `CREATE TRIGGER refuse BEFORE UPDATE ON pending_uploads FOR EACH ROW EXECUTE FUNCTION refuse()`)
+			cfg := w.config(offload.ToObjects)
+			cfg.Patience, cfg.Batch = time.Millisecond, c.batch
+			m, err := offload.New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := m.Run(t.Context())
+			if err == nil || !strings.Contains(err.Error(), "not this one") {
+				t.Errorf("%v", err)
+			}
+			if c.bad < 20 && r != (offload.Result{Rows: int64(20 - c.bad), Bytes: int64((20 - c.bad) * c.size), Failed: int64(c.bad)}) {
+				t.Errorf("%+v", r)
+			}
+			// Each worker may be about to fail when the run ends.
+			if c.bad == 20 && (r.Rows != 0 || r.Failed < int64(c.failed) || r.Failed > int64(c.failed)+3) {
+				t.Errorf("%+v, want %d failed and no more", r, c.failed)
+			}
+			w.exec(t, `DROP TRIGGER refuse ON pending_uploads`)
+			if r := w.run(t, w.config(offload.ToObjects)); r.Rows != int64(c.bad) {
+				t.Errorf("next: %+v", r)
+			}
+			if n := w.intact(t); n != 20 {
+				t.Errorf("%d files in objects", n)
+			}
+		})
+	}
+}
+
+// inObjects counts the rows that cite an object.
+func (w *world) inObjects(t *testing.T) (n int) {
+	t.Helper()
+	if err := w.db.QueryRow(t.Context(), `SELECT count(*) FROM pending_uploads WHERE object_key IS NOT NULL`).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// eventually waits for a number of rows that cite an object.
+func (w *world) eventually(t *testing.T, want int) {
+	t.Helper()
+	deadline, tick := time.After(30*time.Second), time.NewTicker(20*time.Millisecond)
+	defer tick.Stop()
+	for n := w.inObjects(t); n != want; n = w.inObjects(t) {
+		select {
+		case <-deadline:
+			t.Fatalf("%d rows cite an object, want %d", n, want)
+		case <-tick.C:
+		}
+	}
+}
+
+// A caller's transaction holds one row of a batch, and goes on to others of it: it
+// waits for nobody, and the others do not wait for it.
+func TestACallersTransactionBesideABatch(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, devstack.MinIO)
-	var bad storage.FileID
-	for range 10 {
-		bad = w.put(t, noise(5000))
+	var ids []storage.FileID
+	for range 16 {
+		ids = append(ids, w.put(t, noise(5000)))
 	}
-	w.exec(t, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''not this one''; END'`)
-	w.exec(t, `CREATE TRIGGER refuse BEFORE UPDATE ON pending_uploads FOR EACH ROW WHEN (NEW.file_id = '`+bad.String()+`') EXECUTE FUNCTION refuse()`)
+	tx, err := w.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	caller := w.uploads.Within(tx)
+	if err := caller.Ack(t.Context(), w.ws, ids[15]); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan offload.Result, 1)
+	go func() { done <- w.run(t, w.config(offload.ToObjects)) }()
+	w.eventually(t, 15)
+	for _, id := range ids[:15] {
+		if err := w.uploads.MarkFetched(t.Context(), w.ws, id); err != nil {
+			t.Error(err)
+		}
+		if err := caller.Ack(t.Context(), w.ws, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-done; r.Rows != 15 || r.Left != 1 || r.Failed != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A row that is locked for longer than patience lasts is left to the next run.
+func TestARowThatStaysLocked(t *testing.T) {
+	t.Parallel()
+	for name, size := range map[string]int{"small": 5000, "large": storage.MiB} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, devstack.MinIO)
+			id := w.put(t, noise(size))
+			w.put(t, noise(size+1))
+			tx, err := w.db.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := w.uploads.Within(tx).MarkFetched(t.Context(), w.ws, id); err != nil {
+				t.Fatal(err)
+			}
+			cfg := w.config(offload.ToObjects)
+			cfg.Patience = time.Millisecond
+			m, err := offload.New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := m.Run(t.Context())
+			if r.Rows != 1 || r.Failed != 1 || err == nil || !strings.Contains(err.Error(), id.String()) || !strings.Contains(err.Error(), "locked by another transaction") {
+				t.Errorf("%+v, %v", r, err)
+			}
+			if err := tx.Commit(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if r := w.run(t, w.config(offload.ToObjects)); r.Rows != 1 || w.intact(t) != 2 {
+				t.Errorf("next: %+v", r)
+			}
+		})
+	}
+}
+
+// What is copied is flipped when the run is stopped, and when another row ends it.
+func TestCopiesAreFlippedWhenTheRunEnds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, devstack.MinIO)
+	for range 16 {
+		w.put(t, noise(5000))
+	}
 	cfg := w.config(offload.ToObjects)
-	cfg.Patience = time.Millisecond
+	cfg.Workers = 1
 	m, err := offload.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := m.Run(t.Context())
-	if r != (offload.Result{Rows: 9, Bytes: 9 * 5000, Failed: 1}) || err == nil || !strings.Contains(err.Error(), bad.String()) || !strings.Contains(err.Error(), "not this one") {
-		t.Errorf("%+v, %v", r, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	w.objects.stored = func(context.Context, string) error {
+		if w.objects.puts.Load() == 8 {
+			cancel()
+		}
+		return nil
 	}
-	w.exec(t, `DROP TRIGGER refuse ON pending_uploads`)
-	if r := w.run(t, w.config(offload.ToObjects)); r.Rows != 1 {
+	// The eighth is not verified any more.
+	if r, err := m.Run(ctx); !errors.Is(err, context.Canceled) || r.Rows != 7 || w.inObjects(t) != 7 {
+		t.Errorf("stopped: %+v, %v, %d in objects", r, err, w.inObjects(t))
+	}
+
+	full := errors.New("full")
+	w.objects.puts.Store(0)
+	w.objects.stored = func(context.Context, string) error {
+		if w.objects.puts.Load() > 3 {
+			return full
+		}
+		return nil
+	}
+	cfg.Patience = time.Millisecond
+	if m, err = offload.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := m.Run(t.Context()); !errors.Is(err, full) || r.Rows != 3 || w.inObjects(t) != 10 {
+		t.Errorf("ended: %+v, %v, %d in objects", r, err, w.inObjects(t))
+	}
+	w.objects.stored = nil
+	if r := w.run(t, w.config(offload.ToObjects)); r.Rows != 6 || w.intact(t) != 16 {
 		t.Errorf("next: %+v", r)
 	}
-	if n := w.intact(t); n != 10 {
-		t.Errorf("%d files in objects", n)
+}
+
+// Where rows come slowly, copies do not wait for the end of their batch: the third
+// is not done before the first two are flipped.
+func TestCopiesDoNotWaitForASlowBatch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, devstack.MinIO)
+	for range 3 {
+		w.put(t, noise(5000))
+	}
+	w.objects.stored = func(context.Context, string) error {
+		switch w.objects.puts.Load() {
+		case 2:
+			<-time.After(1100 * time.Millisecond)
+		case 3:
+			w.eventually(t, 2)
+		}
+		return nil
+	}
+	cfg := w.config(offload.ToObjects)
+	cfg.Workers = 1
+	if r := w.run(t, cfg); r.Rows != 3 || w.intact(t) != 3 {
+		t.Errorf("%+v", r)
 	}
 }
 
@@ -491,26 +679,31 @@ func TestARowIsFlippedOnlyToWhatIsReadBack(t *testing.T) {
 // The limiter refuses at once to wait beyond the end of its context.
 func TestRatesAreKept(t *testing.T) {
 	t.Parallel()
-	for name, limit := range map[string]func(*offload.Config){
-		"bytes": func(c *offload.Config) { c.BytesPerSecond = 1 },
-		"rows":  func(c *offload.Config) { c.RowsPerSecond = 1e-6 },
+	for name, c := range map[string]struct {
+		limit func(*offload.Config)
+		of    string
+		size  int
+	}{
+		"bytes":              {func(c *offload.Config) { c.BytesPerSecond = 1 }, "bytes", storage.MiB},
+		"rows":               {func(c *offload.Config) { c.RowsPerSecond = 1e-6 }, "rows", storage.MiB},
+		"rows of small ones": {func(c *offload.Config) { c.RowsPerSecond = 1e-6 }, "rows", 5000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, devstack.MinIO)
 			for range 3 {
-				w.put(t, noise(storage.MiB))
+				w.put(t, noise(c.size))
 			}
 			cfg := w.config(offload.ToObjects)
 			cfg.Workers = 1
-			limit(&cfg)
+			c.limit(&cfg)
 			m, err := offload.New(cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 			defer cancel()
-			if r, err := m.Run(ctx); err == nil || r.Rows != 1 || !strings.Contains(err.Error(), "rate of "+name) {
+			if r, err := m.Run(ctx); err == nil || r.Rows != 1 || !strings.Contains(err.Error(), "rate of "+c.of) {
 				t.Errorf("%+v, %v; want the first row and no more within the hour", r, err)
 			}
 		})

@@ -63,7 +63,7 @@ func (m *moving) toObject(t *testing.T) {
 	if err := m.objects.Put(t.Context(), m.key, bytes.NewReader(m.content), blob.PutOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if moved, err := m.rows.MoveToObjects(t.Context(), metadata.ObjectMove{UploadID: m.id(), Key: m.key, SHA256: m.digest}); err != nil || !moved[m.id()] {
+	if moved, err := m.rows.MoveToObjects(t.Context(), metadata.ObjectMove{UploadID: m.id(), Key: m.key, SHA256: m.digest}); err != nil || moved[m.id()] != metadata.FlipMoved {
 		t.Fatal(moved, err)
 	}
 }
