@@ -80,8 +80,11 @@ func (r *recorder) explain(t *testing.T, w *world, check func(t *testing.T, p pl
 			}
 			literals := make([]string, len(args))
 			for i, arg := range args {
-				if d, ok := arg.(time.Duration); ok {
-					arg = fmt.Sprintf("%d microseconds", d.Microseconds())
+				switch a := arg.(type) {
+				case time.Duration:
+					arg = fmt.Sprintf("%d microseconds", a.Microseconds())
+				case []string:
+					arg = `{"` + strings.ReplaceAll(strings.Join(a, `","`), `\`, `\\`) + `"}`
 				}
 				literals[i] = "'" + fmt.Sprint(arg) + "'"
 			}
@@ -245,4 +248,47 @@ func (tx recordingTx) Query(ctx context.Context, sql string, args ...any) (pgx.R
 		tx.to.first.sql, tx.to.first.args = sql, args[0].(pgx.NamedArgs)
 	}
 	return tx.Tx.Query(ctx, sql, args...)
+}
+
+// TestFlipsGoByKey holds before the table's first ANALYZE too, when the planner
+// takes one of the partial indexes for as good as the key.
+func TestFlipsGoByKey(t *testing.T) {
+	t.Parallel()
+	for name, analyse := range map[string]bool{"analysed": true, "never analysed": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.exec(t, `ALTER TABLE pending_uploads SET (autovacuum_enabled = off)`)
+			w.exec(t, `
+				INSERT INTO pending_uploads (workspace_id, file_id, content, size_bytes, filename, expires_at)
+				SELECT $1, gen_random_uuid(), 'x', 1, 'f', now() + interval '1 hour'
+				FROM generate_series(1, 50000) n`, uuid.UUID(w.ws))
+			if analyse {
+				w.exec(t, `VACUUM ANALYZE pending_uploads`)
+			}
+			next, err := w.uploads.NextMovable(t.Context(), inlineScope(), metadata.UploadID{}, metadata.Take{Limit: 256})
+			if err != nil || len(next) != 256 {
+				t.Fatal(len(next), err)
+			}
+			var moves []metadata.ObjectMove
+			for _, m := range next {
+				moves = append(moves, metadata.ObjectMove{UploadID: m.UploadID, Key: "k", SHA256: movedDigest})
+			}
+			tx := w.begin(t)
+			recorded := &recorder{DB: tx}
+			if flips, err := metadata.NewUploads(metadata.UploadsConfig{DB: recorded}).MoveToObjects(t.Context(), moves...); err != nil || len(flips) != 256 {
+				t.Fatal(len(flips), err)
+			}
+			if err := tx.Rollback(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			recorded.explain(t, w, func(t *testing.T, p plan) {
+				for _, index := range p.scans(t) {
+					if index != "pending_uploads_pkey" && index != "idx_pending_uploads_file" {
+						t.Errorf("goes through %s", index)
+					}
+				}
+			})
+		})
+	}
 }

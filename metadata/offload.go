@@ -138,8 +138,9 @@ const (
 	FlipBusy
 )
 
-// moveToObjectsSQL finds each row by its key, in a subquery that is not pulled up,
-// whatever the planner knows of the table. What is served by the statement's
+// moveToObjectsSQL finds each row by its key whatever the planner knows of the
+// table: by subqueries that are not pulled up, and through arrays, which it takes for
+// short. What is served by the statement's
 // snapshot and was not flipped is locked, or was when it was its turn.
 const moveToObjectsSQL = `
 WITH move AS MATERIALIZED (
@@ -154,9 +155,10 @@ WITH move AS MATERIALIZED (
     ) AS locked
 ), flipped AS (
     UPDATE pending_uploads
-    SET object_key = free.key, sha256 = free.digest, content = NULL
-    FROM free
-    WHERE workspace_id = free.workspace AND file_id = free.file
+    SET object_key = t.key, sha256 = t.digest, content = NULL
+    FROM unnest(ARRAY(SELECT workspace FROM free), ARRAY(SELECT file FROM free),
+                ARRAY(SELECT key FROM free), ARRAY(SELECT digest FROM free)) AS t (workspace, file, key, digest)
+    WHERE workspace_id = t.workspace AND file_id = t.file
     RETURNING workspace_id, file_id
 )
 SELECT move.workspace, move.file, flipped.file_id IS NOT NULL
