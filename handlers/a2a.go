@@ -182,7 +182,7 @@ func (s *Server) queueMessage(w http.ResponseWriter, r *http.Request, ws metadat
 	case errors.Is(err, storage.ErrWorkspaceNotFound):
 		return errWorkspaceNotFound.because(err)
 	case errors.Is(err, metadata.ErrInvalidJSON):
-		return errUnstorable.because(err)
+		return unstorable(err, errUnstorable)
 	case err != nil:
 		return errRecordMessage.because(err)
 	}

@@ -169,6 +169,7 @@ func TestA2AConditions(t *testing.T) {
 		{"messageId a number", ws.String(), token, in(`{"messageId":1,"parts":[]}`), nil, 400, "params.message.messageId must be a string"},
 		{"messageId too long", ws.String(), token, in(`{"messageId":"` + strings.Repeat("x", 513) + `","parts":[]}`), nil, 400, "params.message.messageId must not exceed 512 bytes"},
 		{"NUL", ws.String(), token, in(`{"parts":[{"kind":"text","text":"\u0000"}]}`), nil, 400, "body holds text that cannot be stored, such as a NUL character"},
+		{"a long number", ws.String(), token, `{"jsonrpc":"2.0","id":1e5000,` + in(`{"parts":[]}`)[1:], nil, 400, "body cannot be stored: a number has more than 512 digits"},
 		{"NUL in messageId", ws.String(), token, in(`{"messageId":"\u0000","parts":[]}`), nil, 400, "body holds text that cannot be stored, such as a NUL character"},
 	}
 	for _, test := range tests {

@@ -29,7 +29,7 @@ func (s *Server) postActivity(w http.ResponseWriter, r *http.Request) error {
 	}
 	_, err = s.cfg.Activity.Append(r.Context(), id, entry)
 	if errors.Is(err, metadata.ErrInvalidJSON) {
-		return errUnstorable.because(err)
+		return unstorable(err, errUnstorable)
 	}
 	if err != nil {
 		return err

@@ -208,6 +208,16 @@ var (
 	errTokenLimit         = fail(http.StatusTooManyRequests, fmt.Sprintf("too many live tokens (limit %d)", metadata.MaxLiveTokens))
 )
 
+// unstorable is the reply to what the database does not take: with what is wrong,
+// where that is known, else otherwise.
+func unstorable(err error, otherwise *failure) *failure {
+	var bound *metadata.JSONError
+	if errors.As(err, &bound) {
+		return fail(http.StatusBadRequest, "body cannot be stored: "+bound.Reason).because(err)
+	}
+	return otherwise.because(err)
+}
+
 // failureOf finds the table's row for an error: the row that the handler chose,
 // else the row of a sentinel that means the same wherever it comes from, else
 // "internal error".

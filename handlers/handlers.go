@@ -177,7 +177,7 @@ func New(cfg Config) (*Server, error) {
 	for _, o := range cfg.CORSOrigins {
 		norm, ok := normaliseOrigin(o)
 		if !ok {
-			return nil, fmt.Errorf("handlers: CORSOrigins: %q is not an origin such as http://localhost:3000", o)
+			return nil, fmt.Errorf("handlers: CORSOrigins (CORS_ORIGINS): %q is not an origin such as http://localhost:3000", o)
 		}
 		origins[norm] = true
 	}

@@ -34,7 +34,7 @@ func (s *Server) heartbeat(w http.ResponseWriter, r *http.Request) error {
 	reply, err := s.cfg.Workspaces.Heartbeat(r.Context(), beat)
 	switch {
 	case errors.Is(err, metadata.ErrInvalidJSON):
-		return errInvalidBody.because(err)
+		return unstorable(err, errInvalidBody)
 	case err != nil:
 		return errHeartbeat.because(err)
 	}
@@ -62,7 +62,7 @@ func (s *Server) updateCard(w http.ResponseWriter, r *http.Request) error {
 	err = s.cfg.Workspaces.UpdateCard(r.Context(), id, req.AgentCard)
 	switch {
 	case errors.Is(err, metadata.ErrInvalidJSON):
-		return errInvalidBody.because(err)
+		return unstorable(err, errInvalidBody)
 	case errors.Is(err, storage.ErrWorkspaceNotFound):
 		return errWorkspaceNotFound.because(err)
 	case err != nil:

@@ -48,7 +48,7 @@ func (s *Server) notify(w http.ResponseWriter, r *http.Request) error {
 		ResponseBody: mustCompact(response),
 	})
 	if errors.Is(err, metadata.ErrInvalidJSON) {
-		return errUnstorable.because(err)
+		return unstorable(err, errUnstorable)
 	}
 	if err != nil {
 		return err

@@ -74,7 +74,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) error {
 		_, sent := bearer(r)
 		return refuseStranger(sent)
 	case errors.Is(err, metadata.ErrInvalidJSON):
-		return errInvalidBody.because(err)
+		return unstorable(err, errInvalidBody)
 	case err != nil:
 		return errRegister.because(err)
 	}

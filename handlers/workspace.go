@@ -114,7 +114,7 @@ func (s *Server) createWorkspace(w http.ResponseWriter, r *http.Request) error {
 	case errors.Is(err, metadata.ErrNameTaken):
 		return errNameTaken.because(err)
 	case errors.Is(err, metadata.ErrInvalidJSON):
-		return errInvalidBody.because(err)
+		return unstorable(err, errInvalidBody)
 	case err != nil:
 		return err
 	}

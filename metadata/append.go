@@ -95,7 +95,7 @@ func (a *Activity) appendArgs(ws storage.WorkspaceID, entries []NewEntry) (pgx.N
 		written                     = make([]Entry, n)
 	)
 	for i, e := range entries {
-		w, err := newEntry(ws, e)
+		w, size, err := newEntry(ws, e)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -104,7 +104,7 @@ func (a *Activity) appendArgs(ws storage.WorkspaceID, entries []NewEntry) (pgx.N
 		sources[i], targets[i] = idText(w.SourceID), idText(w.TargetID)
 		methods[i], summaries[i], details[i] = w.Method, w.Summary, w.ErrorDetail
 		requests[i], responses[i], traces[i] = textOf(w.RequestBody), textOf(w.ResponseBody), textOf(w.ToolTrace)
-		bytes[i] = int64(len(w.RequestBody) + len(w.ResponseBody) + len(w.ToolTrace))
+		bytes[i] = size
 		durations[i], messages[i] = w.DurationMS, w.MessageID
 	}
 	return pgx.NamedArgs{
@@ -140,9 +140,10 @@ func assignKeys(rows pgx.Rows, written []Entry) error {
 	return nil
 }
 
-// newEntry is the entry as it will read once stored.
-func newEntry(ws storage.WorkspaceID, e NewEntry) (Entry, error) {
-	w := Entry{
+// newEntry is the entry as it will read once stored, but for the notation of
+// numbers, and how many bytes its bodies have then.
+func newEntry(ws storage.WorkspaceID, e NewEntry) (w Entry, size int64, err error) {
+	w = Entry{
 		WorkspaceID:  ws,
 		ActivityType: e.ActivityType,
 		SourceID:     e.SourceID,
@@ -163,11 +164,16 @@ func newEntry(ws storage.WorkspaceID, e NewEntry) (Entry, error) {
 	}{{&w.RequestBody, e.RequestBody}, {&w.ResponseBody, e.ResponseBody}, {&w.ToolTrace, e.ToolTrace}} {
 		doc, err := compact(body.src)
 		if err != nil {
-			return Entry{}, err
+			return Entry{}, 0, err
+		}
+		stored, err := storedSize(doc)
+		if err != nil {
+			return Entry{}, 0, err
 		}
 		*body.dst = doc
+		size += stored
 	}
-	return w, nil
+	return w, size, nil
 }
 
 func idText(id *uuid.UUID) *string {

@@ -47,6 +47,10 @@ func (s *Workspaces) Create(ctx context.Context, n NewWorkspace, tokenKind strin
 	if err != nil {
 		return Workspace{}, "", fmt.Errorf("create workspace: %w", err)
 	}
+	agentCard, err := card(n.AgentCard)
+	if err != nil {
+		return Workspace{}, "", fmt.Errorf("create workspace: %w", err)
+	}
 	var w Workspace
 	var token string
 	err = inTx(ctx, s.db, func(tx pgx.Tx) error {
@@ -73,7 +77,7 @@ func (s *Workspaces) Create(ctx context.Context, n NewWorkspace, tokenKind strin
 			"mode":    cmp.Or(n.DeliveryMode, "push"),
 			"status":  cmp.Or(n.Status, "provisioning"),
 			"parent":  (*uuid.UUID)(n.ParentID),
-			"card":    textOf(n.AgentCard),
+			"card":    agentCard,
 			"secret":  inbound,
 		})
 		if err != nil {

@@ -26,9 +26,8 @@ var (
 	// ErrCursorNotFound: no row of this feed has that id (any more).
 	ErrCursorNotFound = errors.New("cursor not found")
 
-	// ErrInvalidJSON: a body is no JSON, or JSON or text that PostgreSQL cannot
-	// hold: a NUL character, half of a surrogate pair, a number beyond 131072
-	// digits, nesting too deep.
+	// ErrInvalidJSON: a body is no JSON, or text that PostgreSQL cannot hold (a NUL
+	// character, half of a surrogate pair), or, as *JSONError, beyond a bound.
 	ErrInvalidJSON = errors.New("value cannot be stored")
 
 	// ErrTokenNotFound: no token has that secret or id, or it is revoked, or its

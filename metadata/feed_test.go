@@ -70,14 +70,18 @@ func TestAppendRefuses(t *testing.T) {
 		entry metadata.NewEntry
 		want  error
 	}{
-		"unknown workspace":   {storage.WorkspaceID(uuid.New()), message("x"), storage.ErrWorkspaceNotFound},
-		"removed workspace":   {removed, message("x"), storage.ErrWorkspaceNotFound},
-		"no JSON":             {w.ws, body(`{`), metadata.ErrInvalidJSON},
-		"NUL in JSON":         {w.ws, body(`{"a":"\u0000"}`), metadata.ErrInvalidJSON},
-		"half a surrogate":    {w.ws, body(`{"a":"\ud800"}`), metadata.ErrInvalidJSON},
-		"number out of range": {w.ws, body(`{"a":1e1000000}`), metadata.ErrInvalidJSON},
-		"nested too deep":     {w.ws, body(strings.Repeat("[", 10001) + strings.Repeat("]", 10001)), metadata.ErrInvalidJSON},
-		"NUL in text":         {w.ws, message("a\x00b"), metadata.ErrInvalidJSON},
+		"unknown workspace":        {storage.WorkspaceID(uuid.New()), message("x"), storage.ErrWorkspaceNotFound},
+		"removed workspace":        {removed, message("x"), storage.ErrWorkspaceNotFound},
+		"no JSON":                  {w.ws, body(`{`), metadata.ErrInvalidJSON},
+		"NUL in JSON":              {w.ws, body(`{"a":"\u0000"}`), metadata.ErrInvalidJSON},
+		"half a surrogate":         {w.ws, body(`{"a":"\ud800"}`), metadata.ErrInvalidJSON},
+		"number out of range":      {w.ws, body(`{"a":1e1000000}`), metadata.ErrInvalidJSON},
+		"nested too deep":          {w.ws, body(strings.Repeat("[", 10001) + strings.Repeat("]", 10001)), metadata.ErrInvalidJSON},
+		"a number of 513 digits":   {w.ws, body(`[1e512]`), metadata.ErrInvalidJSON},
+		"a fraction of 512 digits": {w.ws, body(`[1e-512]`), metadata.ErrInvalidJSON},
+		"nested 201 deep":          {w.ws, body(strings.Repeat(`{"a":[`, 100) + "[]" + strings.Repeat("]}", 100)), metadata.ErrInvalidJSON},
+		"numbers that grow":        {w.ws, body(`[` + strings.Repeat(`1e308,`, 300) + `1]`), metadata.ErrInvalidJSON},
+		"NUL in text":              {w.ws, message("a\x00b"), metadata.ErrInvalidJSON},
 	} {
 		if _, err := w.activity.Append(t.Context(), test.ws, message("before"), test.entry); !errors.Is(err, test.want) {
 			t.Errorf("%s: error %v, want %v", name, err, test.want)

@@ -127,14 +127,14 @@ type ObjectMove struct {
 type Flip int
 
 const (
-	// FlipLeft: Get does not serve the upload any more, or not from its row, or the
+	// FlipLeft says that Get does not serve the upload any more, or not from its row, or the
 	// row has another SHA-256.
 	FlipLeft Flip = iota
 
-	// FlipMoved: it cites the object.
+	// FlipMoved says that it cites the object.
 	FlipMoved
 
-	// FlipBusy: another transaction has the row, and nothing was done.
+	// FlipBusy says that another transaction has the row, and nothing was done.
 	FlipBusy
 )
 

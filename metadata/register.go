@@ -81,13 +81,17 @@ func (s *Workspaces) register(ctx context.Context, r Registration) (Registered, 
 	if err != nil {
 		return Registered{}, err
 	}
+	agentCard, err := card(r.AgentCard)
+	if err != nil {
+		return Registered{}, err
+	}
 	var reg Registered
 	err = inTx(ctx, s.db, func(tx pgx.Tx) error {
 		// The upsert locks the row, even where it leaves it alone; whoever registers
 		// or mints at the same time waits here.
 		var err error
 		reg.Workspace, err = s.one(ctx, tx, registerSQL, pgx.NamedArgs{
-			"id": wsArg(r.ID), "card": textOf(r.AgentCard), "mode": r.DeliveryMode, "url": r.URL, "secret": secret,
+			"id": wsArg(r.ID), "card": agentCard, "mode": r.DeliveryMode, "url": r.URL, "secret": secret,
 		})
 		reg.Changed = err == nil
 		if errors.Is(err, storage.ErrWorkspaceNotFound) {

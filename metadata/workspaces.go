@@ -170,8 +170,12 @@ WHERE id = @id AND status <> 'removed'`
 
 // UpdateCard replaces the agent card of a live workspace.
 // storage.ErrWorkspaceNotFound, ErrInvalidJSON.
-func (s *Workspaces) UpdateCard(ctx context.Context, id storage.WorkspaceID, card json.RawMessage) error {
-	tag, err := s.db.Exec(ctx, updateCardSQL, pgx.NamedArgs{"id": wsArg(id), "card": textOf(card)})
+func (s *Workspaces) UpdateCard(ctx context.Context, id storage.WorkspaceID, doc json.RawMessage) error {
+	card, err := card(doc)
+	if err != nil {
+		return fmt.Errorf("update card of workspace %s: %w", id, err)
+	}
+	tag, err := s.db.Exec(ctx, updateCardSQL, pgx.NamedArgs{"id": wsArg(id), "card": card})
 	if err != nil {
 		return fmt.Errorf("update card of workspace %s: %w", id, translate(err))
 	}

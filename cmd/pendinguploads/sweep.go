@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/molecule-ai/pendinguploads/internal/server"
+	"github.com/molecule-ai/pendinguploads/storage/sweeper"
 )
 
 type sweepCmd struct {
@@ -40,6 +41,9 @@ func (c *sweepCmd) Run(ctx context.Context, out output) error {
 		sweep = server.SweepOnceWithOrphans
 	}
 	r, err := sweep(ctx, cfg, cfg.Logger())
+	if err != nil && r == (sweeper.Result{}) {
+		return err // nothing was done
+	}
 	counts := fmt.Sprintf("acked=%d expired=%d feed_entries=%d", r.Acked, r.Expired, r.Feed)
 	if c.Orphans {
 		counts += fmt.Sprintf(" orphan_objects=%d unfinished_uploads=%d", r.Orphans.Objects, r.Orphans.Uploads)

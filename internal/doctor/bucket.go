@@ -35,7 +35,7 @@ func (d *Doctor) checkBucket(ctx context.Context) verdict {
 	case s3blob.Unreachable(err):
 		return fail("correct S3_ENDPOINT; look whether the store runs and no firewall or proxy is between", "cannot be reached: %s", s3Said(err))
 	}
-	return fail("correct S3_REGION, S3_ENDPOINT and S3_USE_PATH_STYLE", "%s", s3Said(err))
+	return fail("correct S3_BUCKET (3 to 63 lower-case letters, digits, dots and hyphens), S3_REGION, S3_ENDPOINT and S3_USE_PATH_STYLE", "%s", s3Said(err))
 }
 
 // bucketRefused asks for the reason, which an answer to HEAD has no room for.

@@ -1,0 +1,3 @@
+package metadata
+
+var StoredSize = storedSize
