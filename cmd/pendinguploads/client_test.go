@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,7 +29,7 @@ const adminToken = "an-administrators-token-of-some-length"
 // workspace.
 func (s stack) person(t *testing.T, p *process) []string {
 	t.Helper()
-	return append(s.user(t, p), "PENDINGUPLOADS_TOKEN="+adminToken)
+	return slices.Clip(append(s.user(t, p), "PENDINGUPLOADS_TOKEN="+adminToken))
 }
 
 // fails runs the program, which must end with code after one line that has each of

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -119,7 +120,8 @@ func newStack(t *testing.T) stack {
 func newStackOn(t *testing.T, s3 devstack.S3) stack {
 	t.Helper()
 	s := stack{database: devstack.Database(t), s3: s3}
-	s.env = append(s3Env(s.s3), "DATABASE_URL="+s.database, "LISTEN_ADDR=127.0.0.1:0")
+	// Clipped: tests that run at the same time append to it.
+	s.env = slices.Clip(append(s3Env(s.s3), "DATABASE_URL="+s.database, "LISTEN_ADDR=127.0.0.1:0"))
 	var ws struct {
 		ID    string `json:"id"`
 		Token string `json:"auth_token"`
