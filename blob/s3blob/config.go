@@ -27,8 +27,8 @@ const (
 	DefaultRegion = "us-east-1"
 )
 
-// ChecksumMode says when requests carry the flexible checksums of S3, and responses
-// are held against them. Content that is read is not: see Store.Open.
+// ChecksumMode says when requests carry, and responses are held against, the
+// flexible checksums of S3.
 type ChecksumMode string
 
 const (

@@ -15,17 +15,12 @@ import (
 
 // Open implements blob.Store. A transfer cut short ends in io.ErrUnexpectedEOF
 // or the connection's error.
-//
-// What comes is not held against a checksum that the store keeps. It has none of a
-// range and, mostly, none of an object in parts; and where it has the SHA-256,
-// whoever reads the whole compares that himself (storage.Content.Open) and would
-// compute it twice.
 func (s *Store) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
 	if offset < 0 || length < 0 {
 		return nil, fmt.Errorf("open object %s: negative offset %d or length %d: %w", key, offset, length, blob.ErrRange)
 	}
 	in := &s3.GetObjectInput{Bucket: aws.String(s.bucket), Key: aws.String(key), Range: rangeHeader(offset, length)}
-	out, err := s.api.GetObject(ctx, in, withoutValidation)
+	out, err := s.api.GetObject(ctx, in)
 	if err != nil {
 		return nil, fmt.Errorf("open object %s: %w", key, translate(err))
 	}
@@ -38,10 +33,6 @@ func (s *Store) Open(ctx context.Context, key string, offset, length int64) (io.
 		return nil, fmt.Errorf("open object %s: answer without a length", key)
 	}
 	return &exactBody{ReadCloser: out.Body, left: *out.ContentLength}, nil
-}
-
-func withoutValidation(o *s3.Options) {
-	o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 }
 
 // rangeHeader is nil for the whole object.
