@@ -121,6 +121,22 @@ func sentinelOf(e *pgconn.PgError) error {
 	return nil
 }
 
+// RefusedRow reports whether the server refused a statement for what it would have
+// done to some row, as a constraint or a trigger does. Any other failure, such as a
+// connection that broke or a server that is read-only, full or shutting down, meets
+// every statement alike (PostgreSQL manual, appendix A: classes of SQLSTATE).
+func RefusedRow(err error) bool {
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) || len(pgErr.Code) != 5 {
+		return false
+	}
+	switch pgErr.Code[:2] {
+	case "08", "25", "53", "57", "58", "XX":
+		return false
+	}
+	return true
+}
+
 // violates reports whether err is a violation of the named unique constraint.
 func violates(err error, constraint string) bool {
 	var pgErr *pgconn.PgError

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -79,14 +80,22 @@ func (m *Mover) done(ctx context.Context, b *batch) error {
 	return m.flip(ctx, b.copies...)
 }
 
-// abandon ends the batch of which a pass that failed did not take all rows. What
-// was copied is flipped all the same.
-func (m *Mover) abandon(ctx context.Context) error {
-	if m.batch == nil || len(m.batch.rows) == 0 {
-		return nil
+// finish ends a pass: what was set aside is flipped, for as long as patience lasts.
+func (m *Mover) finish(ctx context.Context) error {
+	return m.flipOpen(ctx, m.aside, func(*flipping) bool { return false })
+}
+
+// abandon ends a pass that failed, and the batch of which it did not take all rows.
+// What was copied has one more try.
+func (m *Mover) abandon(ctx context.Context) {
+	open := m.aside
+	if m.batch != nil && len(m.batch.rows) > 0 {
+		defer m.batch.release()
+		open = append(open, opened(m.batch.copies)...)
 	}
-	defer m.batch.release()
-	return m.flip(ctx, m.batch.copies...)
+	if err := m.flipOpen(ctx, open, func(*flipping) bool { return false }); err != nil {
+		m.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "copies are left for the next run", slog.Any("error", err))
+	}
 }
 
 // claim claims the next batch. The transaction that holds the claims writes

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 
 	"github.com/molecule-ai/pendinguploads/blob"
 	"github.com/molecule-ai/pendinguploads/internal/linger"
@@ -78,22 +79,43 @@ type flipping struct {
 // errBusy is a row that somebody else's transaction has locked.
 var errBusy = errors.New("its row is locked by another transaction")
 
-// flip has rows cite the copies of their content, in one statement. Those that it
-// does not get are tried again for as long as patience lasts: one that cannot be
-// flipped does not keep the others. It goes on for a moment when ctx ends, so that
-// finished copies are not thrown away. The error ends the run.
+// flip has rows cite the copies of their content, in one statement. Those that fail
+// are tried again for as long as patience lasts, and those that others have locked
+// are set aside for the end of the pass: neither keeps the rest. The error ends the
+// run.
 func (m *Mover) flip(ctx context.Context, copies ...copied) error {
-	if len(copies) == 0 {
-		return nil
-	}
+	return m.flipOpen(ctx, opened(copies), m.setAside)
+}
+
+func opened(copies []copied) []*flipping {
 	open := make([]*flipping, len(copies))
 	for i, c := range copies {
 		open[i] = &flipping{copied: c}
 	}
+	return open
+}
+
+// setAside has a row wait for whoever has locked it.
+func (m *Mover) setAside(f *flipping) bool {
+	m.claiming.Lock()
+	defer m.claiming.Unlock()
+	m.aside = append(m.aside, f)
+	return true
+}
+
+// flipOpen is flip; busy takes rows that are locked, if it can. It goes on for a
+// moment when ctx ends, so that finished copies are not thrown away.
+func (m *Mover) flipOpen(ctx context.Context, open []*flipping, busy func(*flipping) bool) error {
+	if len(open) == 0 {
+		return nil
+	}
+	all := len(open)
 	lingering, cancel := linger.Context(ctx, releaseTime)
 	defer cancel()
 	err := m.retry(ctx, func() error {
-		open = m.flipRound(lingering, open)
+		open = slices.DeleteFunc(m.flipRound(lingering, open), func(f *flipping) bool {
+			return errors.Is(f.err, errBusy) && busy(f)
+		})
 		if len(open) > 0 {
 			return open[len(open)-1].err
 		}
@@ -105,20 +127,25 @@ func (m *Mover) flip(ctx context.Context, copies ...copied) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("flip %d uploads: %w", len(open), err)
 	}
+	locked := 0 // says nothing of the database
 	for _, f := range open {
-		m.fail(ctx, &m.flipsFailed, f.UploadID, f.err)
+		inARow := &m.flipsFailed
+		if errors.Is(f.err, errBusy) {
+			inARow = &locked
+		}
+		m.fail(ctx, f.UploadID, f.err, inARow)
 	}
-	if len(open) < len(copies) {
+	if len(open) < all {
 		m.count(func(*Result) { m.flipsFailed = 0 })
 	}
 	return m.hopeless(&m.flipsFailed)
 }
 
-// flipRound tries once: all in one statement, and where that fails each in one of
-// its own. It returns those that are not done.
+// flipRound tries once: all in one statement, and where one of the rows may have
+// failed that, each in one of its own. It returns those that are not done.
 func (m *Mover) flipRound(ctx context.Context, open []*flipping) []*flipping {
 	failed, err := m.flipOnce(ctx, open...)
-	if err == nil || len(open) == 1 {
+	if len(open) == 1 || !metadata.RefusedRow(err) {
 		return failed
 	}
 	failed = nil

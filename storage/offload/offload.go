@@ -115,10 +115,11 @@ type Mover struct {
 	bytes *rate.Limiter
 	rows  *rate.Limiter
 
-	claiming sync.Mutex // guards the three below
+	claiming sync.Mutex // guards the pass, the four below
 	cursor   metadata.UploadID
-	batch    *batch // the last one that was claimed
-	end      bool   // of the pass
+	batch    *batch      // the last one that was claimed
+	end      bool        // nothing is left to claim
+	aside    []*flipping // locked by others when it was their turn
 
 	counting sync.Mutex // guards the rest
 	result   Result
@@ -202,13 +203,17 @@ func Scope(mode Mode, inlineMaxBytes int64) metadata.MoveScope {
 func (m *Mover) Run(ctx context.Context) (Result, error) {
 	for {
 		before := m.count(func(r *Result) { r.Held = 0 })
-		m.cursor, m.batch, m.end = metadata.UploadID{}, nil, false
+		m.cursor, m.batch, m.end, m.aside = metadata.UploadID{}, nil, false, nil
 		group, working := errgroup.WithContext(ctx)
 		for range m.cfg.Workers {
 			group.Go(func() error { return m.work(working) })
 		}
 		err := group.Wait()
-		err = errors.Join(err, m.abandon(working))
+		if err == nil {
+			err = m.finish(ctx)
+		} else {
+			m.abandon(working) // which has ended
+		}
 		after := m.count(nil)
 		if err == nil && m.cfg.Mode != Verify && after.Rows != before.Rows {
 			continue
@@ -250,7 +255,7 @@ func (m *Mover) one(ctx context.Context, b *batch, u metadata.Movable) error {
 	case err != nil && ctx.Err() != nil:
 		return fmt.Errorf("upload %v of workspace %v: %w", u.File, u.Workspace, err)
 	case err != nil:
-		m.fail(ctx, &m.rowsFailed, u.UploadID, err)
+		m.fail(ctx, u.UploadID, err, &m.rowsFailed)
 		return m.hopeless(&m.rowsFailed)
 	case o != waits:
 		m.note(u.UploadID, u.Size, o)
@@ -264,8 +269,8 @@ func (m *Mover) one(ctx context.Context, b *batch, u metadata.Movable) error {
 }
 
 // fail leaves a row that cannot be moved to the next run, so that one row does not
-// keep all others.
-func (m *Mover) fail(ctx context.Context, inARow *int, id metadata.UploadID, err error) {
+// keep all others, and counts it among those in a row.
+func (m *Mover) fail(ctx context.Context, id metadata.UploadID, err error, inARow *int) {
 	err = fmt.Errorf("upload %v of workspace %v: %w", id.File, id.Workspace, err)
 	m.cfg.Logger.LogAttrs(ctx, slog.LevelError, "upload is not moved", slog.Any("error", err))
 	m.count(func(r *Result) {

@@ -149,15 +149,20 @@ func (w *world) config(mode offload.Mode) offload.Config {
 
 func (w *world) run(t *testing.T, cfg offload.Config) offload.Result {
 	t.Helper()
-	m, err := offload.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := m.Run(t.Context())
+	r, err := w.try(t.Context(), t, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
+}
+
+func (w *world) try(ctx context.Context, t *testing.T, cfg offload.Config) (offload.Result, error) {
+	t.Helper()
+	m, err := offload.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.Run(ctx)
 }
 
 // intact wants every file to be readable, and returns how many lie in objects.
@@ -190,5 +195,28 @@ func (w *world) exec(t *testing.T, sql string, args ...any) {
 	t.Helper()
 	if _, err := w.db.Exec(t.Context(), sql, args...); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// inObjects counts the rows that cite an object.
+func (w *world) inObjects(t *testing.T) (n int) {
+	t.Helper()
+	if err := w.db.QueryRow(t.Context(), `SELECT count(*) FROM pending_uploads WHERE object_key IS NOT NULL`).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// eventually waits for a number of rows that cite an object.
+func (w *world) eventually(t *testing.T, want int) {
+	t.Helper()
+	deadline, tick := time.After(30*time.Second), time.NewTicker(20*time.Millisecond)
+	defer tick.Stop()
+	for n := w.inObjects(t); n != want; n = w.inObjects(t) {
+		select {
+		case <-deadline:
+			t.Fatalf("%d rows cite an object, want %d", n, want)
+		case <-tick.C:
+		}
 	}
 }
