@@ -100,10 +100,17 @@ func (s *Server) recordDispatch(ctx context.Context, ws metadata.Workspace, entr
 	if json.Valid(reply.body) {
 		entry.ResponseBody = reply.body
 	}
+	request, response := entry.RequestBody, entry.ResponseBody
 	_, err := s.cfg.Activity.Append(ctx, ws.ID, entry)
-	if errors.Is(err, metadata.ErrInvalidJSON) {
-		// The exchange took place; that its texts cannot be stored does not undo it.
-		entry.RequestBody, entry.ResponseBody = nil, nil
+	// The exchange took place; that one of its texts cannot be stored does not undo
+	// it, nor take the other one along.
+	for _, bodies := range [][2]json.RawMessage{{request, nil}, {nil, response}, {nil, nil}} {
+		if !errors.Is(err, metadata.ErrInvalidJSON) {
+			break
+		}
+		s.log.LogAttrs(ctx, slog.LevelWarn, "dispatched message has a body that cannot be stored",
+			slog.String("workspace_id", ws.ID.String()), slog.Any("error", err))
+		entry.RequestBody, entry.ResponseBody = bodies[0], bodies[1]
 		_, err = s.cfg.Activity.Append(ctx, ws.ID, entry)
 	}
 	if err != nil {

@@ -169,7 +169,7 @@ func TestA2AConditions(t *testing.T) {
 		{"messageId a number", ws.String(), token, in(`{"messageId":1,"parts":[]}`), nil, 400, "params.message.messageId must be a string"},
 		{"messageId too long", ws.String(), token, in(`{"messageId":"` + strings.Repeat("x", 513) + `","parts":[]}`), nil, 400, "params.message.messageId must not exceed 512 bytes"},
 		{"NUL", ws.String(), token, in(`{"parts":[{"kind":"text","text":"\u0000"}]}`), nil, 400, "body holds text that cannot be stored, such as a NUL character"},
-		{"a long number", ws.String(), token, `{"jsonrpc":"2.0","id":1e5000,` + in(`{"parts":[]}`)[1:], nil, 400, "body cannot be stored: a number has more than 512 digits"},
+		{"a long number", ws.String(), token, `{"jsonrpc":"2.0","id":1e5000,` + in(`{"parts":[]}`)[1:], nil, 400, "body cannot be stored: a number has more than 512 digits without its exponent"},
 		{"NUL in messageId", ws.String(), token, in(`{"messageId":"\u0000","parts":[]}`), nil, 400, "body holds text that cannot be stored, such as a NUL character"},
 	}
 	for _, test := range tests {
@@ -320,6 +320,33 @@ func TestPushMessageIsDispatchedAndRecorded(t *testing.T) {
 	}
 	if n := w.count(`SELECT count(*) FROM activity_logs WHERE status = 'ok' AND duration_ms > 0 AND request_body IS NOT NULL AND response_body->'result' IS NOT NULL AND source_id = $1`, ws.String()); n != 1 {
 		t.Errorf("%d rows record the exchange, want 1", n)
+	}
+}
+
+// One of the two bodies cannot be stored: the other one is, and the answer reaches
+// the caller as it came.
+func TestPushMessageIsRecordedWithWhatCanBeStored(t *testing.T) {
+	t.Parallel()
+	const good, bad = `{"a":1}`, `{"a":1e600}`
+	for name, c := range map[string]struct{ request, response string }{
+		"response": {good, bad}, "request": {bad, good}, "both": {bad, bad},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			agent := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(rw, c.response) }))
+			t.Cleanup(agent.Close)
+			w := newServer(t, developmentMode)
+			ws, token := w.workspace("push")
+			w.exec(`UPDATE workspaces SET url = $2 WHERE id = $1`, ws.String(), agent.URL)
+			got := w.send(ws, token, `{"method":"message/send","params":{"message":{"parts":[]},"metadata":`+c.request+`}}`)
+			if got.status != 200 || got.body != c.response {
+				t.Fatalf("%d %s", got.status, got.body)
+			}
+			n := w.count(`SELECT count(*) FROM activity_logs WHERE (request_body IS NOT NULL) = $1 AND (response_body IS NOT NULL) = $2`, c.request == good, c.response == good)
+			if n != 1 {
+				t.Errorf("%d rows record the exchange, want 1", n)
+			}
+		})
 	}
 }
 

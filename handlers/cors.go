@@ -11,7 +11,7 @@ const (
 	corsHeaders = "Origin, Content-Type, Authorization, X-Workspace-ID, X-Molecule-Org-Id, X-Molecule-Org-Slug, X-Confirm-Name"
 
 	// corsExposed is what pages may read of a reply beside what every page may.
-	corsExposed = "Accept-Ranges, Content-Disposition, Content-Range, ETag, Repr-Digest, Retry-After"
+	corsExposed = "Accept-Ranges, Content-Disposition, Content-Range, ETag, Repr-Digest, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"
 )
 
 // cors lets pages of the configured origins call the API with credentials. A

@@ -49,7 +49,7 @@ func TestCORS(t *testing.T) {
 			}
 			exposed := ""
 			if tc.allowed != "" && tc.method != "OPTIONS" {
-				exposed = "Accept-Ranges, Content-Disposition, Content-Range, ETag, Repr-Digest, Retry-After"
+				exposed = "Accept-Ranges, Content-Disposition, Content-Range, ETag, Repr-Digest, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"
 			}
 			if got.header.Get("Access-Control-Expose-Headers") != exposed {
 				t.Errorf("Expose-Headers is %q", got.header.Get("Access-Control-Expose-Headers"))

@@ -25,6 +25,9 @@ func (s *Server) commitDirect(w http.ResponseWriter, r *http.Request) error {
 	}
 	var body wire.DirectCommit
 	if err := readJSON(r, &body); err != nil {
+		if refusal != nil {
+			return refusal.because(err)
+		}
 		return badBody(err, errInvalidBody)
 	}
 	reserved, err := openCommitToken(s.keys, body.CommitToken, id)

@@ -95,7 +95,7 @@ func TestPostActivity(t *testing.T) {
 		`{"activity_type":"error","source_id":"x"}`:                      {403, "source_id must match authenticated workspace"},
 		`{"activity_type":"error","source_id":"` + other.String() + `"}`: {403, "source_id must match authenticated workspace"},
 		`{"activity_type":"error","request_body":{"x":"\u0000"}}`:        {400, "body holds text that cannot be stored, such as a NUL character"},
-		`{"activity_type":"error","request_body":[1e600]}`:               {400, "body cannot be stored: a number has more than 512 digits"},
+		`{"activity_type":"error","request_body":[1e600]}`:               {400, "body cannot be stored: a number has more than 512 digits without its exponent"},
 		`{"activity_type":"error","summary":"\u0000"}`:                   {400, "body holds text that cannot be stored, such as a NUL character"},
 	} {
 		w.postJSON(path, token, body).want(t, want.status, want.text)

@@ -10,9 +10,13 @@ import (
 // readers have limits of their own, beyond which they read nothing of a page:
 // Python 3.11 converts integers of 4,300 digits at most and nests about 1,000 deep.
 const (
-	// MaxNumberDigits is the most characters that a number may have when it is
-	// written out without an exponent. Those of IEEE 754 doubles have 342.
-	MaxNumberDigits = 512
+	// MaxNumberDigits is the most characters that a number may have as it is sent.
+	// Integers of keys of 8,192 bits have 2,467.
+	MaxNumberDigits = 4000
+
+	// MaxExponentDigits is the most characters that a number with an exponent may
+	// have when it is written out without it. IEEE 754 doubles have 342 at most.
+	MaxExponentDigits = 512
 
 	// MaxJSONDepth is the most arrays and objects that may be inside each other.
 	MaxJSONDepth = 200
@@ -20,9 +24,6 @@ const (
 	// MaxJSONGrowth is how many bytes more than twice its size a document may have
 	// when its numbers are written out.
 	MaxJSONGrowth = 64 << 10
-
-	// MaxAgentCardBytes is the most bytes of an agent card.
-	MaxAgentCardBytes = 256 << 10
 )
 
 // JSONError says why a document is not stored. It is an ErrInvalidJSON.
@@ -47,8 +48,11 @@ func storedSize(doc json.RawMessage) (int64, error) {
 			continue
 		case c == '-' || c >= '0' && c <= '9':
 			n, written := number(doc[i:])
-			if written > MaxNumberDigits {
+			switch {
+			case n > MaxNumberDigits:
 				return 0, &JSONError{fmt.Sprintf("a number has more than %d digits", MaxNumberDigits)}
+			case written > max(n, MaxExponentDigits):
+				return 0, &JSONError{fmt.Sprintf("a number has more than %d digits without its exponent", MaxExponentDigits)}
 			}
 			size += int64(written - n)
 			i += n
@@ -127,12 +131,8 @@ func card(doc json.RawMessage) (*string, error) {
 	if err != nil {
 		return nil, err
 	}
-	size, err := storedSize(doc)
-	if err != nil {
+	if _, err := storedSize(doc); err != nil {
 		return nil, err
-	}
-	if size > MaxAgentCardBytes {
-		return nil, &JSONError{fmt.Sprintf("an agent card may have %d bytes", MaxAgentCardBytes)}
 	}
 	return textOf(doc), nil
 }
