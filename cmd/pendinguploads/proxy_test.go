@@ -12,13 +12,23 @@ import (
 // not interested in, and returns its address.
 func through(t *testing.T, p *process, between func(w http.ResponseWriter, r *http.Request, server http.Handler)) string {
 	t.Helper()
-	target, err := url.Parse(p.url)
+	return inFrontOf(t, p.url, between)
+}
+
+// inFrontOf is through for any server. Requests keep their Host, which presigned ones
+// are signed for.
+func inFrontOf(t *testing.T, address string, between func(w http.ResponseWriter, r *http.Request, server http.Handler)) string {
+	t.Helper()
+	target, err := url.Parse(address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	transport := &http.Transport{}
 	server := &httputil.ReverseProxy{
-		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(target)
+			r.Out.Host = r.In.Host
+		},
 		Transport:     transport,
 		FlushInterval: -1,
 		ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },

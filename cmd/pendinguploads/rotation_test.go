@@ -5,9 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -24,7 +21,6 @@ import (
 type signers struct {
 	mu   sync.Mutex
 	keys []string
-	last string
 }
 
 var signerKey = regexp.MustCompile(`Credential=([^/]+)/`)
@@ -32,33 +28,16 @@ var signerKey = regexp.MustCompile(`Credential=([^/]+)/`)
 // front is an address of the object store that notes who calls.
 func (s *signers) front(t *testing.T, endpoint string) string {
 	t.Helper()
-	target, err := url.Parse(endpoint)
-	if err != nil {
-		t.Fatal(err)
-	}
-	transport := &http.Transport{}
-	proxy := &httputil.ReverseProxy{
-		Transport: transport,
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(target)
-			r.Out.Host = r.In.Host // is signed
-		},
-	}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return inFrontOf(t, endpoint, func(w http.ResponseWriter, r *http.Request, store http.Handler) {
 		if m := signerKey.FindStringSubmatch(r.Header.Get("Authorization")); m != nil {
 			s.mu.Lock()
-			if s.last != m[1] {
-				s.keys, s.last = append(s.keys, m[1]), m[1]
+			if n := len(s.keys); n == 0 || s.keys[n-1] != m[1] {
+				s.keys = append(s.keys, m[1])
 			}
 			s.mu.Unlock()
 		}
-		proxy.ServeHTTP(w, r)
-	}))
-	t.Cleanup(func() {
-		server.Close()
-		transport.CloseIdleConnections()
+		store.ServeHTTP(w, r)
 	})
-	return server.URL
 }
 
 // TestServeTakesRotatedCredentials replaces the credentials file of a running

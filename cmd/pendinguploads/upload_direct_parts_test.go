@@ -4,9 +4,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,19 +22,10 @@ import (
 func TestUploadDirectKilledBetweenPartsLeavesAnOrphan(t *testing.T) {
 	t.Parallel()
 	s := newStackOn(t, devstack.MinIOUser(t))
-	target, err := url.Parse(s.s3.Endpoint)
-	if err != nil {
-		t.Fatal(err)
-	}
-	transport := &http.Transport{}
-	store := &httputil.ReverseProxy{Transport: transport, Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(target)
-		r.Out.Host = r.In.Host // it is signed
-	}}
 	var others sync.WaitGroup
 	others.Add(4)
 	last := make(chan struct{})
-	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	front := inFrontOf(t, s.s3.Endpoint, func(w http.ResponseWriter, r *http.Request, store http.Handler) {
 		if r.URL.Query().Get("partNumber") == "5" {
 			_, _ = io.Copy(io.Discard, r.Body)
 			close(last)
@@ -46,10 +34,6 @@ func TestUploadDirectKilledBetweenPartsLeavesAnOrphan(t *testing.T) {
 		}
 		store.ServeHTTP(w, r)
 		others.Done()
-	}))
-	t.Cleanup(func() {
-		front.Close()
-		transport.CloseIdleConnections()
 	})
 	name := filepath.Join(t.TempDir(), "large.bin")
 	if err := os.WriteFile(name, nil, 0o600); err != nil {
@@ -58,7 +42,7 @@ func TestUploadDirectKilledBetweenPartsLeavesAnOrphan(t *testing.T) {
 	if err := os.Truncate(name, storage.DirectPartsFrom+1); err != nil {
 		t.Fatal(err)
 	}
-	p := serve(t, append(s.env, "MAX_FILE_BYTES=104857600", "MAX_REQUEST_BYTES=209715200", "S3_PUBLIC_ENDPOINT="+front.URL))
+	p := serve(t, append(s.env, "MAX_FILE_BYTES=104857600", "MAX_REQUEST_BYTES=209715200", "S3_PUBLIC_ENDPOINT="+front))
 	sender := command(t, s.user(t, p), "upload", "--direct", name)
 	var said strings.Builder
 	sender.Stdout, sender.Stderr = &said, &said

@@ -4,8 +4,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -76,37 +74,19 @@ func TestUploadDirectSendsToTheObjectStoreOrSaysWhyNot(t *testing.T) {
 // slowStore is an object store that answers when the reservation has ended.
 func slowStore(t *testing.T, endpoint string) string {
 	t.Helper()
-	target, err := url.Parse(endpoint)
-	if err != nil {
-		t.Fatal(err)
-	}
-	transport := &http.Transport{}
-	server := &httputil.ReverseProxy{
-		Transport: transport,
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(target)
-			r.Out.Host = r.In.Host // is signed
-		},
-		ModifyResponse: func(r *http.Response) error {
-			query := r.Request.URL.Query()
-			signed, err := time.Parse("20060102T150405Z", query.Get("X-Amz-Date"))
-			if err != nil {
-				return err
-			}
-			life, err := time.ParseDuration(query.Get("X-Amz-Expires") + "s")
-			if err != nil {
-				return err
-			}
-			<-time.After(time.Until(signed.Add(life + time.Second)))
-			return nil
-		},
-	}
-	front := httptest.NewServer(server)
-	t.Cleanup(func() {
-		front.Close()
-		transport.CloseIdleConnections()
+	return inFrontOf(t, endpoint, func(w http.ResponseWriter, r *http.Request, store http.Handler) {
+		answer := httptest.NewRecorder()
+		store.ServeHTTP(answer, r)
+		query := r.URL.Query()
+		signed, err := time.Parse("20060102T150405Z", query.Get("X-Amz-Date"))
+		life, lifeErr := time.ParseDuration(query.Get("X-Amz-Expires") + "s")
+		if err != nil || lifeErr != nil {
+			t.Errorf("%v, %v", err, lifeErr)
+			return
+		}
+		<-time.After(time.Until(signed.Add(life + time.Second)))
+		w.WriteHeader(answer.Code)
 	})
-	return front.URL
 }
 
 // The answer to the commit is lost for good. An invocation's key is no help then,
